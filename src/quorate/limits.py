@@ -24,7 +24,13 @@ RESEND_TICKS = 4
 # --- consensus -------------------------------------------------------------------------------------------------------
 
 WINDOW_SLOTS = 32
-"""Slots in flight. It also bounds what an acceptor holds above its chosen prefix, and so the size of a Promise."""
+"""Slots an acceptor votes in above its chosen prefix; it bounds its memory and the size of a Promise."""
+
+PIPELINE_SLOTS = 16
+"""Batches a leader keeps in flight: half the window, so that a follower a little behind need not refuse."""
+
+RESEND_SLOTS_MAX = 4
+"""Slots sent again in one tick: the lowest hold up all others, and a slow network must not be flooded."""
 
 BATCH_BYTES_MAX = 256 * 1024
 """A batch takes no further command past this; one command alone may be larger (COMMAND_BYTES_MAX)."""
@@ -58,6 +64,20 @@ BODY_BYTES_PER_SECOND_MIN = 1024
 """After the grace a body must keep this average, or its sender gets 408."""
 IDLE_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
+CONNECTIONS_REFUSED_MAX = 512
+"""Connections past CONNECTIONS_MAX that are told so before they close; past both, they are cut without a word."""
+LINGER_SECONDS = 2.0
+"""After a last answer: time for the client to read it and close, before a reset could take it away (RFC 9112 §9.6)."""
+PIPELINED_BYTES_MAX = 64 * 1024
+"""Bytes behind the request being served; past it the connection is not read."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Unsent bytes of answers on one connection at which no further request is taken from it."""
+WRITE_SECONDS_MAX = 60.0
+"""A client that leaves the write buffer full for this long is cut off."""
+SWEEP_SECONDS = 0.25
+"""Deadlines of all connections are looked at this often, by one timer."""
+IDEMPOTENCY_KEY_BYTES_MAX = 256
+"""As long as the longest keys of payment services, which made the field common."""
 REQUEST_SECONDS_MAX = 10.0
 """Default deadline of one request: past it the client is told not_proposed or outcome_unknown."""
 
@@ -69,17 +89,56 @@ IN_FLIGHT_MAX = 2048
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 """Bytes of those calls."""
 
-SESSION_WINDOW = 65_536
+SESSION_WINDOW = 131_072
 """Index positions for which a stored outcome answers a retry (P4)."""
 
 SESSION_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of stored outcomes; the oldest go first. Counted from outcomes alone, so that replicas evict the same ones."""
 
-TOMBSTONE_WINDOW = 8 * SESSION_WINDOW
+TOMBSTONE_WINDOW = 4 * SESSION_WINDOW
 """Positions for which the bare key is remembered after its outcome went: a late retry is refused, never executed."""
 
 DELIVERY_CACHE_BYTES = 16 * 1024 * 1024
 """Chosen batches kept in memory for the apply loop and for peers just behind; older ones are read from the store."""
+
+DELIVERY_SLOTS_MAX = 64
+"""Batches the apply loop takes at a time; it decodes them in one go and must not hold up the event loop."""
+
+REPROPOSE_SECONDS = 0.5
+"""How long a command may stay unseen before it is proposed again under its id: a lost Forward or a dead leader."""
+
+LEADERLESS_SECONDS_MAX = 2.0
+"""A command that found no leader for so long is answered `not_proposed`: an election takes half of that."""
+
+SWEEP_SECONDS = 0.1
+"""Deadlines of waiting calls are looked at this often."""
+
+READ_CONNECTIONS_MAX = 16
+"""Connections to the service for calls that stay off the log; one call at a time on each."""
+
+SERVICE_IDLE_SECONDS_MAX = 1.0
+"""A connection to the service idle for longer is replaced before use: gunicorn closes its own after 2 s, and a
+call sent into a closing connection could not be told from a lost one."""
+
+SERVICE_CALL_SECONDS_MAX = 30.0
+"""A service that takes longer for one ordered call counts as hung and is restarted."""
+
+SERVICE_WATCH_SECONDS = 0.5
+"""A neighbour's life is looked at this often; a child's end is told by the kernel."""
+
+SERVICE_START_SECONDS_MAX = 30.0
+"""A service that does not listen within this time of its start is restarted."""
+
+SERVICE_EXIT_GRACE_SECONDS = 0.25
+"""After a lost connection, the time in which a dying service process shows as dead."""
+
+BACKOFF_SECONDS_MIN = 0.1
+BACKOFF_SECONDS_MAX = 5.0
+"""Pause before a crashed process is started again; doubled at each crash, forgotten after BACKOFF_RESET_SECONDS."""
+BACKOFF_RESET_SECONDS = 10.0
+
+PERSIST_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
+"""Votes waiting for a slow disk; past it, what peers and clients send is dropped as if the network had lost it."""
 
 LAG_MAX = 4096
 """Index positions a replica may trail what it knows to be chosen and still be ready."""
@@ -92,9 +151,75 @@ FRAME_BYTES_MAX = 64 * 1024 * 1024
 PEER_BUFFER_BYTES_MAX = 96 * 1024 * 1024
 """Unsent bytes towards one peer; past it messages are dropped, which the cores expect of any network."""
 
+COUNTER_MAX = 2**62
+"""The largest ballot, slot or token a peer may name: out of reach for honest ones, far from 64 bits for arithmetic."""
+
+HELLO_BYTES_MAX = 1024
+"""A stranger's first frame, which has to be held before it is known who sent it."""
+
+HELLO_SECONDS_MAX = 2.0
+"""From the start of a connection, either way, to a greeting both accept."""
+
+UNGREETED_CONNECTIONS_MAX = 64
+"""Accepted connections that have not yet said who they are; past it new ones are closed."""
+
+RECONNECT_SECONDS_MIN = 0.05
+RECONNECT_SECONDS_MAX = 1.0
+"""The pause before a peer is dialled again is drawn from below a bound that doubles from MIN to MAX."""
+
+PEER_ACK_SECONDS_MAX = 3.0
+"""Sent bytes a peer's machine has not acknowledged for so long mean a dead connection (TCP_USER_TIMEOUT)."""
+
+REFUSAL_LOG_SECONDS = 1.0
+"""At most one log line about refused connections in this time; all are counted."""
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+LOG_MAP_BYTES = 64 * 1024**3
+"""Address space LMDB reserves, and so the largest log; the file itself grows as it is filled."""
+
+LOG_READERS_MAX = 8
+"""Reader slots of LMDB: the event loop and a tool or two; the default of 126 costs pages for nothing."""
+
+LOG_COUNTS_SLOTS = 4096
+"""Envelopes read in one transaction when a whole log is counted: none may outlive its use."""
+
+LOG_VERIFY_PROGRESS_SLOTS = 256
+"""How finely a scan that is killed by a bad page can say where it was."""
+
+# --- the supervisor and the command line -----------------------------------------------------------------------------
+
+REPLICAS_MAX = 9
+"""Voters of one cluster: past it a larger quorum only costs."""
+
+CONFIG_BYTES_MAX = 1024 * 1024
+"""A settings file; a larger one is a mistake."""
+
+STATUS_POLL_SECONDS = 0.5
+STATUS_SECONDS_MAX = 1.0
+"""A sidecar that does not tell its status within this is shown as silent."""
+STATUS_BYTES_MAX = 256 * 1024
+
+LOG_LINE_BYTES_MAX = 16 * 1024
+"""A longer line of a replica's output is cut into pieces."""
+LOG_FILE_BYTES_MAX = 16 * 1024 * 1024
+"""A replica's log file; then it becomes the one old file that is kept."""
+
+RESTART_SECONDS_MIN = 0.15
+RESTART_SECONDS_MAX = 10.0
+"""Wait before a dead sidecar is started again: short at first, since most deaths are single, then doubling."""
+HEALTHY_SECONDS = 10.0
+"""A sidecar that ran this long starts again at the shortest wait."""
+DRAIN_SECONDS_MAX = 10.0
+"""From the first request to stop until what is left is killed."""
+
 COMMAND_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX + 4096
 
 assert HEARTBEAT_TICKS * 5 < ELECTION_TICKS_MIN < ELECTION_TICKS_MAX
 assert WINDOW_SLOTS * (BATCH_BYTES_MAX + COMMAND_BYTES_MAX) < FRAME_BYTES_MAX <= PEER_BUFFER_BYTES_MAX
+assert PIPELINE_SLOTS * 2 <= WINDOW_SLOTS
+assert RECONNECT_SECONDS_MIN < RECONNECT_SECONDS_MAX
 assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
+assert RESPONSE_BODY_BYTES_MAX + RESPONSE_HEAD_BYTES_MAX + 1024 < SESSION_BYTES_MAX
 assert SESSION_WINDOW < TOMBSTONE_WINDOW
+assert RESTART_SECONDS_MIN < RESTART_SECONDS_MAX

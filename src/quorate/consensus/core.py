@@ -77,7 +77,7 @@ class Send(NamedTuple):
 class SendChosen(NamedTuple):
     """Send `to` the chosen values from `first` to `last`, or a prefix of them within the limits, read from the store.
 
-    The driver wraps what it read by the core's `chosen_message(first, votes)`.
+    All of them are durable there by now. The driver wraps what it read by the core's `chosen_message(first, votes)`.
     """
 
     to: ReplicaId

@@ -1,0 +1,57 @@
+"""Entry point of the command `quorate`: one line per error, an exit code that says which kind, and no traceback.
+
+`quorate sidecar --config FILE` is dispatched here before the rest of the command line is loaded: a sidecar runs for
+months beside every replica, and typer, rich and what they pull in would double its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from quorate.errors import QuorateError
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:]
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in own
+    try:
+        code = _dispatch(arguments)
+    except QuorateError as error:
+        if debug:
+            raise
+        code = _tell(error)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; the interpreter must not try to flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    match arguments:
+        case ["sidecar", "--config", file]:
+            return run_sidecar(Path(file))
+        case _:
+            from quorate.ops.commands import run_command
+
+            return run_command(arguments)
+
+
+def run_sidecar(file: Path) -> int:
+    """Be the sidecar described by `file` until told to end; returns the exit code."""
+    from quorate.config import load_sidecar
+    from quorate.ops.sidecar import main as be_sidecar
+
+    return be_sidecar(load_sidecar(file))
+
+
+def _tell(error: QuorateError) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,46 @@
+"""A request as every copy of the service gets it: written anew, in one form, whatever the client's bytes were.
+
+End-to-end fields keep their order and the case of their names. Fields that end at this hop, framing, Expect, and names
+that only Quorate sets are left out; Content-Length is what the body measures, Via tells of us, and the Max-Forwards of
+OPTIONS counts down (RFC 9110 §7.6.2).
+"""
+
+from __future__ import annotations
+
+from quorate.protocols.fields import HOP_BY_HOP, INTERNAL, Field, field_lines
+from quorate.protocols.requests import Request
+from quorate.types import Call
+
+_LEFT_OUT = HOP_BY_HOP | {b"content-length", b"expect"}
+_WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods whose content means something even when it is empty: they state its length (RFC 9110 §8.6)."""
+
+
+def canonical_call(request: Request, pseudonym: bytes) -> Call:
+    """Return the call to order; `pseudonym` is our name in Via (RFC 9110 §7.6.3), after the client's own HTTP version.
+
+    X-Forwarded fields are left as they came: whoever sets them stands before us.
+    """
+    fields = request.fields if request.method != b"OPTIONS" else _count_hop(request.fields)
+    version = 0 if request.http10 else 1
+    head = b"%b %b HTTP/1.1\r\n%bVia: 1.%d %b\r\n" % (
+        request.method,
+        request.target,
+        field_lines(fields, _LEFT_OUT, INTERNAL),
+        version,
+        pseudonym,
+    )
+    if request.body or request.method in _WITH_CONTENT:
+        head += b"Content-Length: %d\r\n" % len(request.body)
+    return Call(request.method, head, request.body)
+
+
+def delivery_bytes(call_head: bytes, injected: bytes, body: bytes) -> bytes:
+    """Return the bytes for the service; `injected` are complete field lines, the same at every replica."""
+    return b"%b%b\r\n%b" % (call_head, injected, body)
+
+
+def _count_hop(fields: list[Field]) -> list[Field]:
+    return [
+        (name, lower, b"%d" % (int(value) - 1) if lower == b"max-forwards" else value) for name, lower, value in fields
+    ]

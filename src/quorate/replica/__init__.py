@@ -1,0 +1,7 @@
+"""One copy of the service, kept identical to the others.
+
+`replica` takes calls from the front door and answers them; `apply` executes the ordered ones, in order, once;
+`sessions` remembers what was executed; `reads` holds calls that stay off the log until their read barrier; `upstream`
+speaks HTTP to the service; `service` is its process; `recovery` brings a dead or lagging copy back. Nothing here
+knows how the order comes about.
+"""

@@ -1,0 +1,228 @@
+"""The delivery loop: every ordered command, in index order, exactly once, on the one lane to the service.
+
+The loop is driven by callbacks rather than a coroutine: the next call goes out from within the callback that brought
+the last answer. State that all replicas share (applied index, agreed time, session table, digest) changes here and
+nowhere else, and is a function of the log and of the service's answers.
+
+What it refuses: to decide about a call that got no proper answer. It stops there, keeps the command, and asks
+`on_trouble`; the recovery then either records a refusal as the command's outcome or rebuilds the service and starts
+over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from quorate.ordering import Ordering
+from quorate.protocols.canonical import delivery_bytes
+from quorate.protocols.problems import problem
+from quorate.replica.sessions import SessionTable
+from quorate.replica.upstream import Answer, CallFailed, Upstream
+from quorate.types import Command, Index, Outcome, Slot
+from quorate.wire import decode_batch
+
+DIGEST_BYTES = 16
+ORIGIN = bytes(DIGEST_BYTES)
+"""The digest of the empty history."""
+
+
+OUTCOME_FORGOTTEN = problem(
+    504,
+    "outcome_unknown",
+    "The request was executed, but its answer is not known here any more",
+    "look at its effect; it will not be executed again",
+)
+
+
+class Turn(msgspec.Struct, frozen=True, gc=False):
+    """A place in the order, and its command; the last turn of a batch bears the batch's point, the others 0.
+
+    A no-op has no command and no place of its own.
+    """
+
+    index: Index
+    command: Command | None
+    point: Slot
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A command whose turn has been: what came of it, and whether that was stored by an earlier execution."""
+
+    index: Index
+    command: Command
+    outcome: Outcome
+    replayed: bool
+
+
+class Applier:
+    """Takes entries from the ordering and applies them to the service.
+
+    `on_applied` is told of every command, `on_trouble` of a call without a proper answer, `on_progress` of every new
+    point.
+    """
+
+    def __init__(self, ordering: Ordering, lane: Upstream) -> None:
+        self.on_applied: Callable[[Applied], None] = lambda applied: None
+        self.on_progress: Callable[[], None] = lambda: None
+        self.on_trouble: Callable[[CallFailed], None] = lambda failed: None
+        self.replaying = False
+        """Deliveries say Quorate-Replay: what is executed now happened before, or happens elsewhere."""
+        self.executed = 0
+        """Calls made to the service since this process began; replays count."""
+        self.holds = 0
+        """Readers that must not see a write under way; no command is taken while there are any."""
+        self._ordering = ordering
+        self._lane = lane
+        self._running = False
+        self._generation = 0
+        """Grows with each reset, so that an answer to a call made before it is not taken for one made after."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Go back to the beginning: nothing is applied. The service must be as fresh."""
+        self.applied: Index = 0
+        self.point: Slot = 0
+        self.digest = ORIGIN
+        self.digest_complete = True
+        """False once a command was passed over whose outcome is not known: then the digest compares with nothing."""
+        self.time_ms = 0
+        self.sessions = SessionTable()
+        self._todo: deque[Turn] = deque()
+        self._fetched: Slot = 0
+        self._current: Turn | None = None
+        self._generation += 1
+
+    def pass_over(self, index: Index) -> None:
+        """Take as applied what the service says it has applied, up to `index`, without executing it again.
+
+        The request ids are remembered, so that a retry is not executed either; what came of them is not known any more.
+        """
+        while self.applied < index and (self._todo or self._refill()):
+            turn = self._todo.popleft()
+            if turn.command is not None:
+                self.digest_complete = False
+                self._finish(turn, turn.command, OUTCOME_FORGOTTEN)
+            else:
+                self._reach(turn.point)
+
+    def start(self) -> None:
+        """Apply from here on."""
+        self._running = True
+        self.advance()
+
+    def stop(self) -> None:
+        """Apply nothing more; an answer under way is ignored, and its command is taken again at the next start."""
+        self._running = False
+        self._generation += 1
+        if self._current is not None:
+            self._todo.appendleft(self._current)
+            self._current = None
+
+    def advance(self) -> None:
+        """Apply what there is, unless a call is under way or readers hold the service."""
+        while self._running and self._current is None and not self.holds:
+            if not self._todo and not self._refill():
+                return
+            self._take(self._todo.popleft())
+
+    def settle(self, outcome: Outcome) -> None:
+        """Record `outcome` for the command that is at the service, and go on."""
+        turn = self._current
+        assert turn is not None
+        assert turn.command is not None
+        self._current = None
+        self._finish(turn, turn.command, outcome)
+        self.advance()
+
+    @property
+    def current_index(self) -> Index:
+        """The index of the command at the service now; 0 when there is none."""
+        return self._current.index if self._current is not None else 0
+
+    @property
+    def backlog(self) -> int:
+        """How many fetched turns wait."""
+        return len(self._todo)
+
+    # --- one command -------------------------------------------------------------------------------------------------
+
+    def _refill(self) -> bool:
+        """Fetch the next batches; False when there are none."""
+        entries = self._ordering.entries(self._fetched)
+        for entry in entries:
+            self._fetched = entry.point
+            commands = decode_batch(entry.batch)
+            last = entry.first_index + len(commands) - 1
+            for index, command in enumerate(commands, entry.first_index):
+                self._todo.append(Turn(index, command, entry.point if index == last else 0))
+            if not commands:
+                self._todo.append(Turn(0, None, entry.point))
+        return bool(entries)
+
+    def _take(self, turn: Turn) -> None:
+        index, command = turn.index, turn.command
+        if command is None:
+            self._reach(turn.point)
+            return
+        assert index == self.applied + 1, (index, self.applied)
+        self.time_ms = max(self.time_ms, command.time_ms)
+        verdict = self.sessions.judge(command)
+        if verdict.outcome is not None:
+            self._record(turn, command, verdict.outcome, replayed=verdict.replayed)
+            return
+        self._current = turn
+        self.executed += 1
+        generation = self._generation
+        data = delivery_bytes(command.head, self._injected(index, command), command.body)
+        self._lane.call(data, command.method, lambda answer: self._on_answer(generation, answer))
+
+    def _injected(self, index: Index, command: Command) -> bytes:
+        """The agreed facts about a delivery, the same at every replica but for the replay mark."""
+        return (
+            b"Quorate-Index: %d\r\n" % index
+            + b"Quorate-Time: %d\r\n" % self.time_ms
+            + b"Quorate-Seed: %d\r\n" % command.seed
+            + b"Quorate-Request-Id: %b\r\n" % command.request_id.hex().encode()
+            + b"log-index: %d\r\n" % index
+            + (b"Quorate-Replay: 1\r\n" if self.replaying else b"")
+        )
+
+    def _on_answer(self, generation: int, answer: Answer) -> None:
+        if generation != self._generation:
+            return
+        if isinstance(answer, CallFailed):
+            self.on_trouble(answer)
+        else:
+            self.settle(answer)
+
+    def _finish(self, turn: Turn, command: Command, outcome: Outcome) -> None:
+        self.sessions.store(turn.index, command, outcome)
+        self._record(turn, command, outcome)
+
+    def _record(self, turn: Turn, command: Command, outcome: Outcome, *, replayed: bool = False) -> None:
+        self.applied = turn.index
+        self.digest = extend_digest(self.digest, turn.index, command, outcome)
+        self._reach(turn.point)
+        self.on_applied(Applied(turn.index, command, outcome, replayed))
+
+    def _reach(self, point: Slot) -> None:
+        if point > self.point:
+            self.point = point
+            self.on_progress()
+
+
+def extend_digest(digest: bytes, index: Index, command: Command, outcome: Outcome) -> bytes:
+    """Chain one step of history: place, command, and the status and body of its outcome.
+
+    Response fields stay out: a Date or a Server version may differ between copies that hold the same state.
+    """
+    state = blake2b(digest, digest_size=DIGEST_BYTES)
+    state.update(b"%d %d %d " % (index, len(command.body), outcome.status))
+    state.update(command.request_id + command.head)
+    state.update(command.body)
+    state.update(outcome.body)
+    return state.digest()

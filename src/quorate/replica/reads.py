@@ -1,0 +1,146 @@
+"""Calls that stay off the log: held until their read barrier is applied, then sent to the local service.
+
+One barrier serves every read that waits at that moment; the ordering sees to that. A read is sent with the index
+applied at that time. In state mode `contract` the service takes a read's `log-index` for its own position, so there a
+read must never cross a write: reads take turns with the applier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from quorate.ordering import Ordering
+from quorate.protocols.canonical import delivery_bytes
+from quorate.protocols.problems import problem
+from quorate.replica.apply import Applier
+from quorate.replica.upstream import Answer, CallFailed, Fate, Upstream
+from quorate.types import Call, Index, Outcome, ReadMode, Reply, Slot
+
+NO_QUORUM = problem(
+    503,
+    "no_quorum",
+    "No majority of the replicas confirmed that a read would be up to date",
+    "try again; the request was not executed",
+    retryable=True,
+    retry_after=1,
+)
+READ_TIMEOUT = problem(
+    504,
+    "read_timeout",
+    "The service did not answer in time",
+    "try again; a read changes nothing",
+    retryable=True,
+    retry_after=1,
+)
+SERVICE_DOWN = problem(
+    503,
+    "not_ready",
+    "The service behind this replica is not up",
+    "try again, or ask another replica; the request was not executed",
+    retryable=True,
+    retry_after=1,
+)
+BAD_UPSTREAM = problem(
+    502, "bad_upstream", "The service gave no valid HTTP answer", "this is a fault of the service, not of the request"
+)
+
+UNKNOWN: Slot = 1 << 62
+"""The point of a read whose barrier has not come back."""
+
+
+class Read:
+    """One call on its way; answered once."""
+
+    __slots__ = ("at_least", "call", "deadline", "done", "index", "mode", "point")
+
+    def __init__(
+        self, call: Call, mode: ReadMode, at_least: Index, deadline: float, done: Callable[[Reply], None]
+    ) -> None:
+        self.call = call
+        self.mode = mode
+        self.at_least = at_least
+        self.deadline = deadline
+        self.done = done
+        self.point: Slot = UNKNOWN
+        self.index: Index = 0
+
+
+class Reads:
+    """The waiting room for reads. Callers bound how many there are (`len`)."""
+
+    def __init__(self, ordering: Ordering, applier: Applier, pool: Upstream, *, exclusive: bool) -> None:
+        self._ordering = ordering
+        self._applier = applier
+        self._pool = pool
+        self._exclusive = exclusive
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Read] = set()
+        self._parked: list[Read] = []
+        """Reads whose barrier is known and not yet applied, or that wait for their turn."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, read: Read) -> None:
+        """Take a call and see to its answer."""
+        self._open.add(read)
+        if read.mode is ReadMode.LINEARIZABLE:
+            self._ordering.read_barrier(lambda point: self._on_barrier(read, point))
+        else:
+            read.point = 0
+            self._park(read)
+
+    def release(self) -> None:
+        """Send what has become due; called whenever something was applied."""
+        if not self._parked:
+            return
+        parked, self._parked = self._parked, []
+        for read in parked:
+            self._park(read)
+
+    def sweep(self) -> None:
+        """Answer those whose deadline has passed."""
+        now = self._loop.time()
+        for read in [read for read in self._open if read.deadline <= now]:
+            self._answer(read, NO_QUORUM if read.point == UNKNOWN else READ_TIMEOUT)
+        self._parked = [read for read in self._parked if read in self._open]
+
+    def _on_barrier(self, read: Read, point: Slot) -> None:
+        if read in self._open:
+            read.point = point
+            self._park(read)
+
+    def _park(self, read: Read) -> None:
+        """Send a read that is due, else keep it until something more is applied."""
+        applier = self._applier
+        due = read.point <= applier.point and read.at_least <= applier.applied
+        # A write that waits for readers to finish must not be starved by more of them.
+        writing = applier.current_index or (applier.holds and applier.backlog)
+        if due and not (self._exclusive and writing):
+            self._send(read)
+        else:
+            self._parked.append(read)
+
+    def _send(self, read: Read) -> None:
+        read.index = self._applier.applied
+        injected = (
+            b"" if read.mode is ReadMode.PASS else b"Quorate-Index: %d\r\nlog-index: %d\r\n" % (read.index, read.index)
+        )
+        self._applier.holds += self._exclusive
+        data = delivery_bytes(read.call.head, injected, read.call.body)
+        self._pool.call(data, read.call.method, lambda answer: self._on_answer(read, answer))
+
+    def _on_answer(self, read: Read, answer: Answer) -> None:
+        self._applier.holds -= self._exclusive
+        if not isinstance(answer, CallFailed):
+            self._answer(read, answer)
+        else:
+            self._answer(read, BAD_UPSTREAM if answer.fate is Fate.BROKEN else SERVICE_DOWN)
+        if self._exclusive:
+            self._applier.advance()
+
+    def _answer(self, read: Read, outcome: Outcome) -> None:
+        if read in self._open:
+            self._open.discard(read)
+            read.done(Reply(outcome, read.index))

@@ -1,0 +1,181 @@
+"""Recovery: bringing the service up, back and up to date; the same line as a request's, started at "deliver".
+
+One cycle: get a service whose position is known (fresh, or telling its own last index), replay the log to it from
+there, and be ready once it has applied a read barrier that was asked for meanwhile: what the cluster answered before
+is then in it. When the service dies, hangs, or a call's fate can't be told, the cycle begins again; there is no
+re-delivery into a service of which it is not known how far it got.
+
+Readiness also ends while the copy lags too far behind, so that clients are not made to wait for it; the cluster does
+not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import structlog
+
+from quorate import limits
+from quorate.ordering import Ordering
+from quorate.replica.apply import Applier
+from quorate.replica.reads import BAD_UPSTREAM
+from quorate.replica.service import Service
+from quorate.replica.upstream import Answer, CallFailed, Fate, Upstream
+from quorate.types import Index, Outcome, Slot
+
+log = structlog.get_logger(room="replica")
+
+StateMode = Literal["volatile", "contract"]
+State = Literal["starting", "replaying", "ready", "lagging", "down"]
+
+LAST_INDEX_CALL = b"GET /last-index HTTP/1.1\r\nHost: service\r\n\r\n"
+
+
+class LastIndex(msgspec.Struct, frozen=True):
+    """What a contract service answers to GET /last-index (SEEDS.md S1)."""
+
+    index: int
+
+
+class Recovery:
+    """Keeps one copy of the service up and caught up; `on_ready` is told whenever `ready` changes."""
+
+    def __init__(
+        self, mode: StateMode, service: Service, ordering: Ordering, applier: Applier, lane: Upstream, pool: Upstream
+    ) -> None:
+        self.state: State = "starting"
+        self.on_ready: Callable[[bool], None] = lambda ready: None
+        self._mode = mode
+        self._service = service
+        self._ordering = ordering
+        self._applier = applier
+        self._lane = lane
+        self._pool = pool
+        self._failed: asyncio.Queue[CallFailed] = asyncio.Queue(maxsize=1)
+        self._suspect: Index = 0
+        """The command at which a living service dropped its connection, and was restarted for it."""
+        applier.on_trouble = self._failed.put_nowait
+
+    @property
+    def ready(self) -> bool:
+        """Whether this copy may serve clients."""
+        return self.state == "ready"
+
+    @property
+    def lag(self) -> int:
+        """Commands ordered and not applied here, and slots known to be chosen elsewhere and not known here."""
+        order = self._ordering.status()
+        return order.last_index - self._applier.applied + max(0, order.point_known - order.point)
+
+    async def run(self) -> None:
+        """Recover for ever; ends by being cancelled."""
+        try:
+            while True:
+                await self._cycle()
+                self._enter("down")
+                self._applier.stop()
+                self._lane.reset()
+                self._pool.reset()
+                await self._service.close()
+                while not self._failed.empty():
+                    self._failed.get_nowait()
+        finally:
+            self._applier.stop()
+            await self._service.close()
+
+    # --- one cycle ---------------------------------------------------------------------------------------------------
+
+    async def _cycle(self) -> None:
+        """From a service to be started up to its end."""
+        await self._position()
+        self._enter("replaying")
+        self._applier.replaying = True
+        self._applier.start()
+        catching_up = asyncio.create_task(self._catch_up())
+        dying = asyncio.create_task(self._service.wait_ended())
+        failing = asyncio.create_task(self._unbearable_failure())
+        tasks = (catching_up, dying, failing)
+        try:
+            await asyncio.wait((dying, failing), return_when=asyncio.FIRST_COMPLETED)
+            why = failing.result() if failing.done() else "the service has ended"
+            log.warning("service is rebuilt", why=why, applied=self._applier.applied)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _position(self) -> None:
+        """Get a service, and take it to be where it is: at the beginning, or at its own last index."""
+        if self._mode == "volatile":
+            await self._service.start_fresh()
+            self._applier.forget()
+            return
+        last = None
+        while last is None:
+            await self._service.wait_listening()
+            last = await self._last_index()
+        if last < self._applier.applied:
+            self._applier.forget()
+        while self._ordering.status().last_index < last:
+            await asyncio.sleep(limits.SWEEP_SECONDS)
+        self._applier.pass_over(last)
+
+    async def _last_index(self) -> Index | None:
+        """Ask a contract service how far it got; None if it does not say."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._lane.call(LAST_INDEX_CALL, b"GET", answered.set_result)
+        answer = await answered
+        with contextlib.suppress(msgspec.MsgspecError):
+            if isinstance(answer, Outcome) and answer.status == 200:
+                return msgspec.json.decode(answer.body, type=LastIndex).index
+        log.warning("no usable answer to GET /last-index", answer=str(answer)[:200])
+        await asyncio.sleep(limits.BACKOFF_SECONDS_MIN)
+        return None
+
+    async def _catch_up(self) -> None:
+        """Become ready after a barrier; afterwards leave and rejoin as the lag demands."""
+        target = await self._barrier()
+        while self._applier.point < target:
+            await asyncio.sleep(limits.TICK_SECONDS)
+        self._applier.replaying = False
+        self._enter("ready")
+        while True:
+            await asyncio.sleep(limits.SWEEP_SECONDS)
+            if self.state == "ready" and self.lag > limits.LAG_MAX:
+                self._enter("lagging")
+            elif self.state == "lagging" and self.lag < limits.LAG_MAX // 2:
+                self._enter("ready")
+
+    async def _barrier(self) -> Slot:
+        reached: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+
+        def on_barrier(point: Slot) -> None:
+            if not reached.done():
+                reached.set_result(point)
+
+        self._ordering.read_barrier(on_barrier)
+        return await reached
+
+    async def _unbearable_failure(self) -> str:
+        """Judge failed calls; return why the service must be rebuilt, once one can't be settled otherwise."""
+        while True:
+            failed = await self._failed.get()
+            index = self._applier.current_index
+            if failed.fate in (Fate.REFUSED, Fate.SILENT) or await self._service.has_ended():
+                return failed.why
+            if failed.fate is Fate.LOST and self._suspect != index:
+                # It may have been executed or not. On a rebuilt service, over a fresh connection, it will show.
+                self._suspect = index
+                return failed.why
+            log.warning("bad answer recorded as 502", index=index, why=failed.why)
+            self._applier.settle(BAD_UPSTREAM)
+
+    def _enter(self, state: State) -> None:
+        was_ready, self.state = self.ready, state
+        log.info("state", state=state, applied=self._applier.applied, lag=self.lag)
+        if self.ready != was_ready:
+            self.on_ready(self.ready)

@@ -1,0 +1,213 @@
+"""The service's process: started, watched and restarted as our child, or merely watched as a neighbour.
+
+A child dies with its sidecar, and its whole process group with it. A neighbour (a container beside ours) can't be
+restarted from here: `restart_wanted` is shown at the admin listener, where a liveness probe of the neighbour's
+container finds it, and the neighbour counts as fresh once it was seen not to listen and then to listen again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from quorate import limits
+from quorate.errors import Misuse
+
+PROBE_SECONDS = 0.02
+"""Pause between looks whether a starting service listens."""
+
+
+class Service(Protocol):
+    """The process behind the upstream connections."""
+
+    pid: int | None
+    restarts: int
+    restart_wanted: bool
+
+    async def start_fresh(self) -> None:
+        """Return once the service runs, knows nothing of the past, and listens."""
+        ...
+
+    async def wait_listening(self) -> None:
+        """Return once a service listens, fresh or not."""
+        ...
+
+    async def has_ended(self) -> bool:
+        """Say whether the process has died, waiting a moment for a death in progress to show."""
+        ...
+
+    async def wait_ended(self) -> None:
+        """Return once the process has died."""
+        ...
+
+    async def close(self) -> None:
+        """End the process, if it is ours."""
+        ...
+
+
+async def listens(host: str, port: int) -> bool:
+    """Say whether somebody accepts connections there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def wait_for_listener(host: str, port: int, *, listening: bool = True) -> None:
+    """Return once somebody (or, with `listening` false, nobody) accepts connections there."""
+    while await listens(host, port) != listening:
+        await asyncio.sleep(PROBE_SECONDS)
+
+
+class ChildService:
+    """A service started by `command`; `before_exec` runs in the child and ties its life to ours.
+
+    Args: `state_dir` is the service's own directory, emptied before each fresh start when `wipe` is set.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        address: str,
+        before_exec: Callable[[], None],
+        state_dir: Path | None,
+        *,
+        wipe: bool,
+    ) -> None:
+        self.pid: int | None = None
+        self.restarts = 0
+        self.restart_wanted = False
+        self._started_at: float | None = None
+        self._backoff = limits.BACKOFF_SECONDS_MIN
+        self._command = command
+        self._env = dict(env)
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._before_exec = before_exec
+        self._state_dir = state_dir
+        self._wipe = wipe
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start_fresh(self) -> None:
+        """Start the process anew, ever later while it keeps dying or does not come to listen."""
+        while True:
+            await self._back_off()
+            await self._start()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.SERVICE_START_SECONDS_MAX):
+                    if await self._comes_up():
+                        return
+
+    async def _back_off(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._started_at is not None:
+            self.restarts += 1
+            if now - self._started_at > limits.BACKOFF_RESET_SECONDS:
+                self._backoff = limits.BACKOFF_SECONDS_MIN
+            await asyncio.sleep(self._backoff)
+            self._backoff = min(self._backoff * 2, limits.BACKOFF_SECONDS_MAX)
+        self._started_at = asyncio.get_running_loop().time()
+
+    async def wait_listening(self) -> None:
+        """Start the process if it does not run; return once it listens."""
+        if self._process is None or self._process.returncode is not None:
+            await self.start_fresh()
+
+    async def has_ended(self) -> bool:
+        """Say whether the process has died, waiting a moment for a death in progress to show."""
+        if self._process is None:
+            return True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), limits.SERVICE_EXIT_GRACE_SECONDS)
+        return self._process.returncode is not None
+
+    async def wait_ended(self) -> None:
+        """Return once the process has died."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def close(self) -> None:
+        """Kill the process group and reap the child."""
+        if self._process is not None:
+            # The group may outlive its leader: a service may have started helpers of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+        self._process, self.pid = None, None
+
+    async def _start(self) -> None:
+        await self.close()
+        if self._state_dir is not None:
+            if self._wipe:
+                shutil.rmtree(self._state_dir, ignore_errors=True)
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=self._before_exec,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Misuse(f"the service can't be started: {error}", f"check the command {self._command[0]!r}") from error
+        self.pid = self._process.pid
+
+    async def _comes_up(self) -> bool:
+        """Wait until the process listens; False if it ends before that."""
+        assert self._process is not None
+        while self._process.returncode is None:
+            if await listens(self._host, self._port):
+                return True
+            await asyncio.sleep(PROBE_SECONDS)
+        return False
+
+
+class NeighbourService:
+    """A service that somebody else starts, at `address`; `presumed_fresh` when there is no past it could know of."""
+
+    def __init__(self, address: str, *, presumed_fresh: bool) -> None:
+        self.pid: int | None = None
+        self.restarts = 0
+        self.restart_wanted = False
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._presumed_fresh = presumed_fresh
+
+    async def start_fresh(self) -> None:
+        """Return once the neighbour was restarted, which is asked for through `restart_wanted`."""
+        if not self._presumed_fresh:
+            self.restart_wanted = True
+            await wait_for_listener(self._host, self._port, listening=False)
+            self.restart_wanted = False
+            self.restarts += 1
+        self._presumed_fresh = False
+        await wait_for_listener(self._host, self._port)
+
+    async def wait_listening(self) -> None:
+        """Return once the neighbour listens."""
+        await wait_for_listener(self._host, self._port)
+
+    async def has_ended(self) -> bool:
+        """Say whether the neighbour no longer listens."""
+        return not await listens(self._host, self._port)
+
+    async def wait_ended(self) -> None:
+        """Return once the neighbour no longer listens."""
+        while await listens(self._host, self._port):
+            await asyncio.sleep(limits.SERVICE_WATCH_SECONDS)
+
+    async def close(self) -> None:
+        """Leave the neighbour alone."""

@@ -1,0 +1,160 @@
+"""The nemesis: kills, pauses and parts replicas at times of its own, and leaders by preference.
+
+What strikes single messages and commits is thrown where they pass (`Faults.strikes`); here is what lasts for a while.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import permutations
+
+from quorate.sim.clock import TICK, Clock
+from quorate.sim.machine import Machine
+from quorate.sim.network import Cut, Link, Network
+from quorate.sim.swarm import Fault, Faults
+from quorate.types import ReplicaId
+
+DOWN_TICKS_MAX = 100
+PAUSE_TICKS_MAX = 100
+PARTITION_TICKS_MAX = 120
+FLAP_TICKS_MAX = 15
+FLAPS = 10
+LEADER_SHARE = 0.5
+"""How often the leader is chosen to suffer rather than anyone."""
+
+
+class Nemesis:
+    """Strikes until told to stop, then puts everything right."""
+
+    def __init__(
+        self, machines: Sequence[Machine], network: Network, clock: Clock, rng: random.Random, faults: Faults
+    ) -> None:
+        self._machines = machines
+        self._network = network
+        self._clock = clock
+        self._rng = rng
+        self._faults = faults
+        self._strikes: dict[Fault, Callable[[], None]] = {
+            Fault.CRASH: self._crash_one,
+            Fault.POWER_CUT: self._cut_power,
+            Fault.PAUSE: self._pause_one,
+            Fault.PARTITION: lambda: self._part(Fault.PARTITION, self._two_sides()),
+            Fault.ONE_WAY: lambda: self._part(Fault.ONE_WAY, self._one_way()),
+            Fault.BRIDGE: lambda: self._part(Fault.BRIDGE, self._bridge()),
+            Fault.FLAP: lambda: self._flap(Cut(Fault.FLAP, self._two_sides()), FLAPS),
+        }
+
+    def begin(self) -> None:
+        """Draw the time of every fault's first strike, and bend the clocks."""
+        for fault in self._strikes:
+            self._schedule(fault)
+        for machine in self._machines:
+            machine.disk.on_commit = partial(self._maybe_crash_at_commit, machine)
+            if drift := self._faults.rate(Fault.DRIFT):
+                self._faults.hit(Fault.DRIFT)
+                machine.tick_length = round(TICK * self._rng.uniform(1 - drift, 1 + drift))
+
+    def end(self) -> None:
+        """Heal the network, the clocks, the paused and the dead."""
+        self._faults.heal()
+        self._network.heal()
+        for machine in self._machines:
+            machine.tick_length = TICK
+            self._resume(machine)
+            self._restart(machine)
+
+    def _schedule(self, fault: Fault) -> None:
+        if rate := self._faults.rate(fault):
+            pause = round(self._rng.expovariate(rate) * TICK)
+            self._clock.after(pause, partial(self._strike, fault))
+
+    def _strike(self, fault: Fault) -> None:
+        if self._faults.rate(fault):
+            self._strikes[fault]()
+            self._schedule(fault)
+
+    def _victim(self) -> Machine:
+        leaders = [machine for machine in self._machines if machine.leads()]
+        if leaders and self._rng.random() < LEADER_SHARE:
+            return self._rng.choice(leaders)
+        return self._rng.choice(self._machines)
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def _crash_one(self) -> None:
+        self._crash(Fault.CRASH, self._victim(), self._rng.randint(1, DOWN_TICKS_MAX * TICK))
+
+    def _cut_power(self) -> None:
+        for machine in self._machines:
+            self._crash(Fault.POWER_CUT, machine, self._rng.randint(1, DOWN_TICKS_MAX * TICK))
+
+    def _maybe_crash_at_commit(self, machine: Machine, duration: int) -> None:
+        if self._faults.falls(Fault.CRASH_AT_COMMIT):
+            down = self._rng.randint(1, DOWN_TICKS_MAX * TICK)
+            moment = self._rng.randint(0, 2 * duration)
+            self._clock.after(moment, lambda: self._crash(Fault.CRASH_AT_COMMIT, machine, down))
+
+    def _crash(self, fault: Fault, machine: Machine, down: int) -> None:
+        if machine.process is None or not self._faults.rate(fault):
+            return
+        self._faults.hit(fault)
+        machine.crash()
+        self._clock.after(down, partial(self._restart, machine))
+
+    def _restart(self, machine: Machine) -> None:
+        if machine.process is None:
+            machine.boot()
+
+    def _pause_one(self) -> None:
+        machine = self._victim()
+        if machine.process is not None and not machine.paused:
+            self._faults.hit(Fault.PAUSE)
+            machine.pause()
+            self._clock.after(self._rng.randint(TICK, PAUSE_TICKS_MAX * TICK), partial(self._resume, machine))
+
+    def _resume(self, machine: Machine) -> None:
+        if machine.paused:
+            machine.resume()
+
+    # --- partitions --------------------------------------------------------------------------------------------------
+
+    def _part(self, fault: Fault, links: frozenset[Link]) -> None:
+        cut = Cut(fault, links)
+        self._network.cut(cut)
+        self._clock.after(self._rng.randint(TICK, PARTITION_TICKS_MAX * TICK), partial(self._network.mend, cut))
+
+    def _flap(self, cut: Cut, times: int) -> None:
+        if not times or not self._faults.rate(Fault.FLAP):
+            return
+        self._network.cut(cut)
+        down, up = (self._rng.randint(1, FLAP_TICKS_MAX * TICK) for _ in range(2))
+        self._clock.after(down, partial(self._network.mend, cut))
+        self._clock.after(down + up, partial(self._flap, cut, times - 1))
+
+    def _two_sides(self) -> frozenset[Link]:
+        """Split into two sides of any sizes; the victim's side never holds all."""
+        victim, *others = self._shuffled()
+        near = {victim, *others[: self._rng.randrange(len(others))]}
+        return frozenset(link for link in permutations([victim, *others], 2) if (link[0] in near) != (link[1] in near))
+
+    def _one_way(self) -> frozenset[Link]:
+        """Silence or deafen the victim, towards one replica or all."""
+        victim, *others = self._shuffled()
+        affected = others[: self._rng.randint(1, len(others))]
+        silent = self._rng.random() < 0.5
+        return frozenset((victim, other) if silent else (other, victim) for other in affected)
+
+    def _bridge(self) -> frozenset[Link]:
+        """Leave two sides only one replica that both can reach."""
+        others = self._shuffled()[1:]
+        near, far = others[: len(others) // 2], others[len(others) // 2 :]
+        return frozenset(link for a in near for b in far for link in ((a, b), (b, a)))
+
+    def _shuffled(self) -> list[ReplicaId]:
+        """Return all replicas, a victim first, the others in any order."""
+        victim = self._victim().me
+        others = [machine.me for machine in self._machines if machine.me != victim]
+        self._rng.shuffle(others)
+        return [victim, *others]

@@ -1,0 +1,106 @@
+"""What survives: transactions are whole or gone, in order."""
+
+from __future__ import annotations
+
+import random
+
+from quorate.consensus.core import Persist
+from quorate.sim.clock import TICK, Clock
+from quorate.sim.disk import SLOW_TICKS_MAX, Disk, Image
+from quorate.sim.swarm import Fault, Faults
+from quorate.types import NO_BALLOT, NOOP, Ballot, ReplicaId, Vote
+
+B1 = Ballot(1, ReplicaId(1))
+COMMIT = (10, 20)
+
+
+def persist(seq: int, chosen: int = 0) -> Persist:
+    return Persist(seq, B1, [(seq, Vote(B1, NOOP))], chosen)
+
+
+def make(seed: int = 1, **rates: float) -> tuple[Clock, Faults, Disk, list[int]]:
+    clock = Clock()
+    faults = Faults(random.Random(seed), {Fault[name]: rate for name, rate in rates.items()})
+    disk = Disk(clock, random.Random(seed), faults, COMMIT)
+    durable: list[int] = []
+    disk.on_durable = durable.append
+    return clock, faults, disk, durable
+
+
+def test_what_waits_behind_a_commit_shares_the_next_one() -> None:
+    clock, _, disk, durable = make()
+    for seq in (1, 2, 3):
+        disk.write(persist(seq))
+    assert not disk.idle()
+    clock.run_until(COMMIT[1])
+    assert durable == [1]
+    assert list(disk.image.votes) == [1]
+    clock.run_until(2 * COMMIT[1])
+    assert durable == [1, 3]
+    assert list(disk.image.votes) == [1, 2, 3]
+    assert disk.idle()
+
+
+def test_a_crash_loses_what_waits_and_all_or_nothing_of_the_commit_under_way() -> None:
+    outcomes = set()
+    for seed in range(20):
+        clock, faults, disk, durable = make(seed)
+        disk.write(persist(1))
+        clock.run_until(COMMIT[1])
+        for seq in (2, 3):
+            disk.write(persist(seq))
+        disk.crash()
+        clock.run_until(10 * COMMIT[1])
+        assert durable == [1]
+        outcomes.add((tuple(disk.image.votes), faults.hits.get(Fault.LOST_WRITE)))
+    assert outcomes == {((1,), 2), ((1, 2), 1)}
+
+
+def test_a_crash_keeps_a_whole_transaction_or_none_of_it() -> None:
+    kept = set()
+    for seed in range(20):
+        clock, _, disk, _ = make(seed)
+        for seq in (1, 2, 3):
+            disk.write(persist(seq))
+        clock.run_until(COMMIT[1])  # 2 and 3 are one transaction, under way now
+        disk.crash()
+        kept.add(tuple(disk.image.votes))
+    assert kept == {(1,), (1, 2, 3)}
+
+
+def test_after_a_crash_the_disk_takes_writes_again() -> None:
+    clock, _, disk, durable = make()
+    disk.write(persist(1))
+    disk.crash()
+    disk.write(persist(2))
+    clock.run_until(COMMIT[1])
+    assert durable == [2]
+
+
+def test_a_slow_disk_takes_ticks_and_is_counted() -> None:
+    clock, faults, disk, durable = make(SLOW_DISK=1.0)
+    disk.write(persist(1))
+    clock.run_until(TICK)
+    assert durable == []
+    clock.run_until(SLOW_TICKS_MAX * TICK + COMMIT[1])
+    assert durable == [1]
+    assert faults.hits[Fault.SLOW_DISK] == 1
+
+
+def test_an_image_recovers_the_promise_and_the_votes_above_the_chosen_prefix() -> None:
+    image = Image()
+    assert image.recovered().promised == NO_BALLOT
+    for seq in (1, 2, 3):
+        image.apply(persist(seq, chosen=2 if seq == 3 else 0))
+    recovered = image.recovered()
+    assert (recovered.promised, recovered.chosen, list(recovered.votes)) == (B1, 2, [3])
+
+
+def test_the_judge_sees_each_persist_before_the_image_changes() -> None:
+    clock, _, disk, _ = make()
+    seen: list[tuple[int, int]] = []
+    disk.on_apply = lambda image, change: seen.append((change.seq, len(image.votes)))
+    for seq in (1, 2, 3):
+        disk.write(persist(seq))
+    clock.run_until(2 * COMMIT[1])
+    assert seen == [(1, 0), (2, 1), (3, 2)]

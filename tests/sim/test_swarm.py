@@ -1,0 +1,53 @@
+"""What a seed brings, and the dice."""
+
+from __future__ import annotations
+
+import random
+
+from quorate.sim.swarm import RATES, Fault, Faults, draw
+
+
+def test_a_seed_always_brings_the_same_and_another_seed_something_else() -> None:
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_swarms_differ_in_size_and_switch_every_fault_on_and_off() -> None:
+    swarms = [draw(seed) for seed in range(200)]
+    assert {swarm.replicas for swarm in swarms} == {3, 5}
+    for fault in RATES:
+        brought = sum(fault in swarm.rates for swarm in swarms)
+        assert 40 < brought < 120, fault
+
+
+def test_rates_stay_within_their_bounds() -> None:
+    for seed in range(50):
+        for fault, rate in draw(seed).rates.items():
+            low, high = RATES[fault]
+            assert low <= rate <= high
+
+
+def test_a_swarm_is_described_in_one_line() -> None:
+    swarm = draw(1)._replace(replicas=3, clients=2, safety_ticks=9)
+    assert str(swarm._replace(rates={Fault.LOSS: 0.25})) == "3 replicas, 2 clients, 9 ticks of loss 0.250"
+    assert str(swarm._replace(rates={})) == "3 replicas, 2 clients, 9 ticks of peace"
+
+
+def test_dice_count_each_hit_and_fall_well_once_healed() -> None:
+    faults = Faults(random.Random(1), {Fault.LOSS: 1.0, Fault.DELAY: 0.5})
+    assert all(faults.strikes(Fault.LOSS) for _ in range(10))
+    delayed = sum(faults.strikes(Fault.DELAY) for _ in range(100))
+    assert not faults.strikes(Fault.PAUSE)
+    assert faults.hits == {Fault.LOSS: 10, Fault.DELAY: delayed}
+    assert 20 < delayed < 80
+    faults.heal()
+    assert not faults.strikes(Fault.LOSS)
+    assert faults.rate(Fault.LOSS) == 0
+
+
+def test_throwing_the_dice_alone_counts_nothing() -> None:
+    faults = Faults(random.Random(1), {Fault.CRASH: 1.0})
+    assert faults.falls(Fault.CRASH)
+    assert faults.hits == {Fault.CRASH: 0}
+    faults.hit(Fault.LOST_WRITE)
+    assert faults.hits[Fault.LOST_WRITE] == 1
