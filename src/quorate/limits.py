@@ -26,7 +26,7 @@ RESEND_TICKS = 4
 WINDOW_SLOTS = 32
 """Slots an acceptor votes in above its chosen prefix; it bounds its memory and the size of a Promise."""
 
-PIPELINE_SLOTS = 16
+PIPELINE_SLOTS = 1
 """Batches a leader keeps in flight: half the window, so that a follower a little behind need not refuse."""
 
 RESEND_SLOTS_MAX = 4
@@ -124,7 +124,11 @@ SERVICE_CALL_SECONDS_MAX = 30.0
 """A service that takes longer for one ordered call counts as hung and is restarted."""
 
 SERVICE_WATCH_SECONDS = 0.5
-"""A neighbour's life is looked at this often; a child's end is told by the kernel."""
+"""Calls to the service that have taken too long are looked for this often."""
+
+NEIGHBOUR_WATCH_SECONDS = 0.1
+"""Whether a neighbour service listens is looked at this often: a restart in between, faster than any container's, would
+go unseen. A child's end is told by the kernel."""
 
 SERVICE_START_SECONDS_MAX = 30.0
 """A service that does not listen within this time of its start is restarted."""

@@ -17,7 +17,7 @@ import shlex
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -140,7 +140,7 @@ def describe(kind: Any) -> str:
     for meta in getattr(kind, "__metadata__", ()):
         if isinstance(meta, Meta) and meta.description:
             return meta.description
-    if isinstance(kind, types.UnionType):
+    if get_origin(kind) in (Union, types.UnionType):
         return describe(get_args(kind)[0])
     return "tables" if _is_shape(_item_type(kind)) else "a string"
 
@@ -158,6 +158,7 @@ def key_lines(text: str) -> dict[Path, int]:
         if header := re.match(r"\s*(\[\[?)\s*([\w.\-\"]+)\s*\]", line):
             table = tuple(header[2].replace('"', "").split("."))
             if header[1] == "[[":
+                lines.setdefault(table, number)
                 table = (*table, sum(1 for path in lines if path[:-1] == table and isinstance(path[-1], int)))
             lines.setdefault(table, number)
         elif key := re.match(r"\s*\"?([\w\-]+)\"?\s*[.=]", line):

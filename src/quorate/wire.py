@@ -55,7 +55,9 @@ class MessageCodec:
         except _UNDECODABLE as error:
             raise Misbehaviour(f"undecodable message of {len(data)} bytes: {error}") from error
         if not _plausible(message):
-            raise Misbehaviour(f"message {type(message).__name__} holds a number outside 0..2**62 or an empty promise")
+            raise Misbehaviour(
+                f"message {type(message).__name__} holds a number outside 0..2**62 or a batch of a wrong size"
+            )
         return message
 
 

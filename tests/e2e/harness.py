@@ -32,7 +32,7 @@ DRAIN_SECONDS_MAX = 20.0
 ANSWER_SECONDS_MAX = 15.0
 """Longer than the deadline of a request: past it, the cluster hangs."""
 LOG_LINES_SHOWN = 150
-MARK = "QUORATE_TEST_MARK"
+MARK = "TEST_CLUSTER_MARK"
 
 T = TypeVar("T")
 
@@ -231,10 +231,15 @@ class Cluster:
         assert answer.status < 300, answer
 
     def kill(self, name: str, *parts: str) -> None:
-        """SIGKILL a replica's `app`, its `sidecar`, or both, without telling anyone."""
-        replica = self.replica(name)
-        for part in parts:
-            kill(replica.app_pid if part == "app" else replica.sidecar_pid)
+        """SIGKILL a replica's `app`, its `sidecar`, or both; return when the supervisor has noticed."""
+        before = self.replica(name)
+        pids = [before.app_pid if part == "app" else before.sidecar_pid for part in parts]
+        assert None not in pids, before
+        for pid in pids:
+            kill(pid)
+        eventually(
+            lambda: not {self.replica(name).app_pid, self.replica(name).sidecar_pid} & {*pids}, 10, "death noticed"
+        )
 
     def kill_everything(self) -> None:
         """SIGKILL the supervisor, every sidecar and every app at one moment."""

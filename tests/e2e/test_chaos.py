@@ -30,6 +30,8 @@ SECONDS = 60.0
 CLIENTS = 8
 THINK_SECONDS_MAX = 0.05
 """The log stays short enough to rebuild an app from it in seconds, many times."""
+BARE_SHARE = 0.25
+"""Of a client's turns that end in a write without a key: enough for some to be caught by a kill."""
 KILLS_MIN = 15
 PAUSE_SECONDS = (1.5, 4.0)
 """Between two kills."""
@@ -70,7 +72,7 @@ class ChaosClient:
         try:
             while not self.run.stopping.is_set():
                 self.random.choice((self.read, self.read, self.keyed_write, self.keyed_write, self.keyed_write))()
-                if self.random.random() < 0.05:
+                if self.random.random() < BARE_SHARE:
                     self.bare_write()
                 time.sleep(self.random.uniform(0, THINK_SECONDS_MAX))
         finally:

@@ -38,7 +38,7 @@ class RecordingReplica:
 
     @property
     def calls(self) -> list[Call]:
-        return [entry.call for entry in (*self.submitted, *self.reads)]
+        return [entry.call for entry in self.submitted] + [entry.call for entry in self.reads]
 
     def submit(
         self, call: Call, key: bytes | None, fingerprint: bytes, deadline: float, done: Callable[[Reply], None]

@@ -87,28 +87,29 @@ _LENGTHS = [
     b"\xb2", b"\xd9\xa5", b"5\x00", b'"5"', b"0b1", b"five", b"5-", b"\xa05",
 ]  # fmt: skip
 _CHUNKS = [
-    b"0x5\r\n12345\r\n0\r\n\r\n", b"+5\r\n12345\r\n0\r\n\r\n", b"-5\r\n12345\r\n0\r\n\r\n", b"1_0\r\n12345\r\n0\r\n\r\n",
-    b" 5\r\n12345\r\n0\r\n\r\n", b"\t5\r\n12345\r\n0\r\n\r\n", b"5 \r\n12345\r\n0\r\n\r\n", b"5\t\r\n12345\r\n0\r\n\r\n",
-    b"5\n12345\r\n0\r\n\r\n", b"5\r12345\r\n0\r\n\r\n", b"\r\n5\r\n12345\r\n0\r\n\r\n", b"\r\n\r\n", b";a\r\n\r\n",
-    b"5\r\n12345\n0\r\n\r\n", b"5\r\n12345\r0\r\n\r\n", b"5\r\n123450\r\n\r\n", b"5\r\n12345XX0\r\n\r\n",
-    b"5\r\n1234567\r\n0\r\n\r\n", b"5\r\n1234\r\n0\r\n\r\n", b"5\r\n12345\r\n0\n\r\n", b"5\r\n12345\r\n0\r\n\n",
-    b"5;\r\n12345\r\n0\r\n\r\n", b"5;=x\r\n12345\r\n0\r\n\r\n", b"5;a=\r\n12345\r\n0\r\n\r\n", b"5;a b\r\n12345\r\n0\r\n\r\n",
-    b"5;a\n12345\r\n0\r\n\r\n", b"5;a\rb\r\n12345\r\n0\r\n\r\n", b"5;a\x00b\r\n12345\r\n0\r\n\r\n",
-    b"5;a=\"\x01\"\r\n12345\r\n0\r\n\r\n", b"5;a=\"x\r\n12345\r\n0\r\n\r\n", b"5;a=\"x\n\"\r\n12345\r\n0\r\n\r\n",
-    b"5:a\r\n12345\r\n0\r\n\r\n", b"5,a\r\n12345\r\n0\r\n\r\n", b"5 a\r\n12345\r\n0\r\n\r\n", b"g\r\n0\r\n\r\n",
-    b"\xb2\r\n12\r\n0\r\n\r\n", b"5;" + b"a" * limits.CHUNK_EXTENSION_BYTES_MAX + b"\r\n12345\r\n0\r\n\r\n",
-    b"1;" + b"a" * 600 + b"\r\n1\r\n1;" + b"a" * 600 + b"\r\n1\r\n0\r\n\r\n",
-    b"10000000000000000\r\n", b"ffffffffffffffff\r\n", b"8000000000000000\r\n", b"0000000000000000000005\r\n12345\r\n0\r\n\r\n",
-    b"0x\r\n\r\n", b"0\r\nA : b\r\n\r\n", b"0\r\n A: b\r\n\r\n", b"0\r\nA\r\n\r\n", b"0\r\n: b\r\n\r\n", b"0\r\nA: b\n\r\n",
-    b"0\r\nA: b\r\r\n", b"0\r\nA: \x00\r\n\r\n", b"0\r\nA: b\r\n c\r\n\r\n",
-    b"0\r\nContent-Length: 5\r\n\r\n", b"0\r\ntransfer-encoding: chunked\r\n\r\n", b"0\r\nHOST: b\r\n\r\n",
+    b"0x5\r\n12345\r\n0\r\n\r\n", b"+5\r\n12345\r\n0\r\n\r\n", b"-5\r\n12345\r\n0\r\n\r\n",
+    b"1_0\r\n12345\r\n0\r\n\r\n", b" 5\r\n12345\r\n0\r\n\r\n", b"\t5\r\n12345\r\n0\r\n\r\n",
+    b"5 \r\n12345\r\n0\r\n\r\n", b"5\t\r\n12345\r\n0\r\n\r\n", b"5\n12345\r\n0\r\n\r\n", b"5\r12345\r\n0\r\n\r\n",
+    b"\r\n5\r\n12345\r\n0\r\n\r\n", b"\r\n\r\n", b";a\r\n\r\n", b"5\r\n12345\n0\r\n\r\n", b"5\r\n12345\r0\r\n\r\n",
+    b"5\r\n123450\r\n\r\n", b"5\r\n12345XX0\r\n\r\n", b"5\r\n1234567\r\n0\r\n\r\n", b"5\r\n1234\r\n0\r\n\r\n",
+    b"5\r\n12345\r\n0\n\r\n", b"5\r\n12345\r\n0\r\n\n", b"5;\r\n12345\r\n0\r\n\r\n", b"5;=x\r\n12345\r\n0\r\n\r\n",
+    b"5;a=\r\n12345\r\n0\r\n\r\n", b"5;a b\r\n12345\r\n0\r\n\r\n", b"5;a\n12345\r\n0\r\n\r\n",
+    b"5;a\rb\r\n12345\r\n0\r\n\r\n", b"5;a\x00b\r\n12345\r\n0\r\n\r\n", b"5;a=\"\x01\"\r\n12345\r\n0\r\n\r\n",
+    b"5;a=\"x\r\n12345\r\n0\r\n\r\n", b"5;a=\"x\n\"\r\n12345\r\n0\r\n\r\n", b"5:a\r\n12345\r\n0\r\n\r\n",
+    b"5,a\r\n12345\r\n0\r\n\r\n", b"5 a\r\n12345\r\n0\r\n\r\n", b"g\r\n0\r\n\r\n", b"\xb2\r\n12\r\n0\r\n\r\n",
+    b"5;" + b"a" * limits.CHUNK_EXTENSION_BYTES_MAX + b"\r\n12345\r\n0\r\n\r\n",
+    b"1;" + b"a" * 600 + b"\r\n1\r\n1;" + b"a" * 600 + b"\r\n1\r\n0\r\n\r\n", b"10000000000000000\r\n",
+    b"ffffffffffffffff\r\n", b"8000000000000000\r\n", b"0000000000000000000005\r\n12345\r\n0\r\n\r\n", b"0x\r\n\r\n",
+    b"0\r\nA : b\r\n\r\n", b"0\r\n A: b\r\n\r\n", b"0\r\nA\r\n\r\n", b"0\r\n: b\r\n\r\n", b"0\r\nA: b\n\r\n",
+    b"0\r\nA: b\r\r\n", b"0\r\nA: \x00\r\n\r\n", b"0\r\nA: b\r\n c\r\n\r\n", b"0\r\nContent-Length: 5\r\n\r\n",
+    b"0\r\ntransfer-encoding: chunked\r\n\r\n", b"0\r\nHOST: b\r\n\r\n",
 ]  # fmt: skip
 _FIELDS = [
-    b"A: b\nC: d", b"A: b\rC: d", b"A: b\r\rC: d", b"A: b\n", b"A: \x00", b"A: b\x00c", b"A: \x01", b"A: \x7f", b"A: \x1b[31m",
-    b"A: b\x0bc", b"A: b\x0c", b"A\x00: b", b"A b: c", b"A(: b", b"A\xe9: b", b'"A": b', b"A@: b", b"A[]: b", b"A/b: c",
-    b"{A}: b", b"A\\: b", b"A;b: c", b"A=b: c", b"A,b: c", b"<A>: b", b"A?: b", b"A : b", b"A\t: b", b" A: b", b"\tA: b",
-    b"A: b\r\n c", b"A: b\r\n\tc", b"A: b\r\n \r\n", b"A", b"no colon here", b": b", b" : b", b"::", b"\x80: b",
-    b"\xef\xbb\xbfA: b",
+    b"A: b\nC: d", b"A: b\rC: d", b"A: b\r\rC: d", b"A: b\n", b"A: \x00", b"A: b\x00c", b"A: \x01", b"A: \x7f",
+    b"A: \x1b[31m", b"A: b\x0bc", b"A: b\x0c", b"A\x00: b", b"A b: c", b"A(: b", b"A\xe9: b", b'"A": b', b"A@: b",
+    b"A[]: b", b"A/b: c", b"{A}: b", b"A\\: b", b"A;b: c", b"A=b: c", b"A,b: c", b"<A>: b", b"A?: b", b"A : b",
+    b"A\t: b", b" A: b", b"\tA: b", b"A: b\r\n c", b"A: b\r\n\tc", b"A: b\r\n \r\n", b"A", b"no colon here", b": b",
+    b" : b", b"::", b"\x80: b", b"\xef\xbb\xbfA: b",
 ]  # fmt: skip
 _SHADOWS = [
     b"Quorate_Index: 7",
@@ -189,9 +190,9 @@ _REQUEST_LINES = {
 }
 _VERSIONS = [b"HTTP/2.0", b"HTTP/1.2", b"HTTP/0.9", b"HTTP/3.0", b"HTTP/9.9", b"HTTP/1.9"]
 _NOMINATED = [
-    b"Host", b"Content-Length", b"content-type", b"Authorization", b"Transfer-Encoding", b"Cookie", b"X-Forwarded-For",
-    b"Via", b"Idempotency-Key", b"Quorate-Index", b"close, HOST", b"keep-alive, authorization", b"log-index", b"Expect",
-    b"not a token", b"a;b", b'"close"', b"cl\xf6se", b"Max-Forwards",
+    b"Host", b"Content-Length", b"content-type", b"Authorization", b"Transfer-Encoding", b"Cookie",
+    b"X-Forwarded-For", b"Via", b"Idempotency-Key", b"Quorate-Index", b"close, HOST", b"keep-alive, authorization",
+    b"log-index", b"Expect", b"not a token", b"a;b", b'"close"', b"cl\xf6se", b"Max-Forwards",
 ]  # fmt: skip
 _EXPECTATIONS = [b"200-ok", b"100-continue, 100-continue", b"100-continue; x", b"", b"continue", b"100"]
 
@@ -238,6 +239,11 @@ def _table() -> Iterator[Case]:
         Case(f"transfer coding {coding!r}", _coding(coding), 501)
         for coding in (b"gzip", b"deflate", b"compress", b"gzip, chunked", b"X-GZIP,chunked")
     ]
+    yield from [
+        Case(f"Max-Forwards {value!r}", _request(b"OPTIONS", b"Max-Forwards: " + value), 400)
+        for value in (b"-1", b"x", b"", b"1, 2", b"1000000000")
+    ]
+    yield Case("two Max-Forwards", _request(b"OPTIONS", b"Max-Forwards: 1", b"Max-Forwards: 1"), 400)
     yield Case("CONNECT", _request(b"CONNECT", target=b"a.example:443", host=b"a.example:443"), 405)
     yield Case("CONNECT to a path", _request(b"CONNECT"), 405)
     yield Case("TRACE", _request(b"TRACE"), 405)

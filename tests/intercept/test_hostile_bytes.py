@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from tests.intercept.doors import Door
 from tests.intercept.hostile import HOSTILE, Case, answers_of
 

@@ -81,10 +81,10 @@ class Demo:
         try:
             time.sleep(WARM_UP_SECONDS)
             self._show(f"{writers.acknowledged} writes so far; all copies execute the same ones in the same order:")
-            leader = next((row["name"] for row in rows if row["role"] == "leader"), rows[0]["name"])
+            leader = next(row["name"] for row in self._rows() if row["role"] == "leader")
             self._hurt(writers, leader, "sidecar", "the leader's sidecar")
-            follower = next(row["name"] for row in rows if row["name"] != leader)
-            self._hurt(writers, follower, "app", "another replica's service, and with it all its state")
+            other = next(row["name"] for row in rows if row["name"] != leader)
+            self._hurt(writers, other, "app", "another replica's service, and with it all its state")
         finally:
             writers.stop()
         self._judge(writers)
@@ -104,12 +104,14 @@ class Demo:
             return row["state"] == "ready" and row[key] not in (None, before[key])
 
         self._wait(f"{name} back in service", RECOVERY_SECONDS_MAX, is_back)
-        back = time.monotonic() - killed
+        back, applied = time.monotonic() - killed, self._row(name)["applied"]
         gap = writers.longest_gap()
         during = writers.acknowledged - count
         self._check(during > 0, f"{during} writes were acknowledged meanwhile; the longest gap was {gap * 1000:.0f} ms")
         self._check(gap <= OUTAGE_SECONDS_MAX, f"that is no more than {OUTAGE_SECONDS_MAX:.0f} s")
-        self._say(f"  {name} came back by itself: restarted, rebuilt from the log, caught up after {back:.1f} s")
+        self._say(
+            f"  {name} came back by itself after {back:.1f} s, its service rebuilt from {applied} requests of the log"
+        )
 
     def _judge(self, writers: Writers) -> None:
         self._say(

@@ -69,6 +69,7 @@ class Supervisor:
                 watch = group.create_task(self._watch())
                 code = await self._until_ended(children)
                 watch.cancel()
+            self._display.update(self.rows())
         finally:
             server.close()
             self._directory.release()
@@ -160,7 +161,8 @@ class Supervisor:
             self._told[name] = await asyncio.get_running_loop().run_in_executor(pool, client.ask, url)
             self._heard[name] = child.pid
         except QuorateError:
-            self._told[name] = {"state": "silent" if self._heard.get(name) == child.pid else "starting"}
+            silent = "draining" if self._stop.is_set() else "silent"
+            self._told[name] = {"state": silent if self._heard.get(name) == child.pid else "starting"}
 
 
 def sidecar_configs(run: RunConfig, plan: PortPlan, cluster: str, directory: RunDirectory) -> list[SidecarConfig]:

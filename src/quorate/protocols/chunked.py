@@ -1,4 +1,4 @@
-"""The chunked transfer coding (RFC 9112 §7.1), read strictly: sizes in plain hexadecimal, CRLF and nothing else.
+"""The chunked transfer coding (RFC 9112 §7.1), read strictly: sizes in plain hexadecimal, CRLF, no whitespace.
 
 Extensions are checked and dropped, and so are trailers, which nobody may rely on (RFC 9110 §6.5.1); a trailer that
 speaks of framing is refused. All bytes that are not content are bounded over the whole body, not per chunk, so that a
@@ -12,9 +12,9 @@ import re
 from quorate.protocols.fields import TOKEN, Malformed, check_field_line, next_line
 
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + b"|" + _QUOTED + rb"))?+"
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)\r\n")
-_SIZE_LINE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}+(?:[ \t;].*+|\r?)", re.DOTALL)
+_EXTENSION = b";" + TOKEN + b"(?:=(?:" + TOKEN + b"|" + _QUOTED + b"))?+"
+_SIZE_LINE = re.compile(b"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)\r\n")
+_SIZE_LINE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}+(?:;.*+|\r?)", re.DOTALL)
 _SIZE_LINE_BYTES = 16 + 2
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
 

@@ -42,10 +42,11 @@ _HEAD = re.compile(_REQUEST_LINE + b"(" + FIELD_LINES + rb")\r\n")
 _GOOD_REQUEST_LINE = re.compile(_REQUEST_LINE)
 _OTHER_VERSION = re.compile(TOKEN + b" " + _TARGET + rb" HTTP/[0-9]\.[0-9]\r\n")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{1,5}+)?")
+_HOPS = re.compile(rb"[0-9]{1,9}")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*+)(.*+)")
 
 _UNSUPPORTED_METHODS = frozenset({b"CONNECT", b"TRACE"})
-_SINGLE = (b"host", b"content-length", b"transfer-encoding", b"expect")
+_SINGLE = (b"host", b"content-length", b"transfer-encoding", b"expect", b"max-forwards")
 _JUDGED = HOP_BY_HOP | frozenset(_SINGLE)
 _CHUNKED = -1
 """In place of a length."""
@@ -187,6 +188,8 @@ class RequestParser:
             if b"host" not in values:
                 fields.insert(0, (b"Host", b"host", host))
                 values[b"host"] = host
+        if method == b"OPTIONS" and b"max-forwards" in values and not _HOPS.fullmatch(values[b"max-forwards"]):
+            raise Malformed("Max-Forwards is not one decimal number (RFC 9110 §7.6.2)")
         length = _framing(values, http10, self._limits.body_bytes_max)
         keep_alive = not http10
         if b"connection" in values:

@@ -80,7 +80,7 @@ class Recovery:
                 self._applier.stop()
                 self._lane.reset()
                 self._pool.reset()
-                await self._service.close()
+                await self._service.end()
                 while not self._failed.empty():
                     self._failed.get_nowait()
         finally:

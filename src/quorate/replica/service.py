@@ -47,8 +47,12 @@ class Service(Protocol):
         """Return once the process has died."""
         ...
 
+    async def end(self) -> None:
+        """Return once the process runs no more: whatever it was sent, it will not execute."""
+        ...
+
     async def close(self) -> None:
-        """End the process, if it is ours."""
+        """Let go of the process; a child ends with us."""
         ...
 
 
@@ -64,9 +68,9 @@ async def listens(host: str, port: int) -> bool:
     return True
 
 
-async def wait_for_listener(host: str, port: int, *, listening: bool = True) -> None:
-    """Return once somebody (or, with `listening` false, nobody) accepts connections there."""
-    while await listens(host, port) != listening:
+async def wait_for_listener(host: str, port: int) -> None:
+    """Return once somebody accepts connections there."""
+    while not await listens(host, port):
         await asyncio.sleep(PROBE_SECONDS)
 
 
@@ -138,7 +142,7 @@ class ChildService:
         if self._process is not None:
             await self._process.wait()
 
-    async def close(self) -> None:
+    async def end(self) -> None:
         """Kill the process group and reap the child."""
         if self._process is not None:
             # The group may outlive its leader: a service may have started helpers of its own.
@@ -147,8 +151,12 @@ class ChildService:
             await self._process.wait()
         self._process, self.pid = None, None
 
+    async def close(self) -> None:
+        """End the process."""
+        await self.end()
+
     async def _start(self) -> None:
-        await self.close()
+        await self.end()
         if self._state_dir is not None:
             if self._wipe:
                 shutil.rmtree(self._state_dir, ignore_errors=True)
@@ -184,30 +192,35 @@ class NeighbourService:
         self.restart_wanted = False
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
-        self._presumed_fresh = presumed_fresh
+        self._fresh = presumed_fresh
+        """It was seen not to listen since we last worked with it: whoever listens now has been started since."""
 
     async def start_fresh(self) -> None:
-        """Return once the neighbour was restarted, which is asked for through `restart_wanted`."""
-        if not self._presumed_fresh:
-            self.restart_wanted = True
-            await wait_for_listener(self._host, self._port, listening=False)
-            self.restart_wanted = False
-            self.restarts += 1
-        self._presumed_fresh = False
-        await wait_for_listener(self._host, self._port)
+        """Return once a neighbour listens that knows nothing of the past; its restart is asked for if need be."""
+        await self.end()
+        await self.wait_listening()
 
     async def wait_listening(self) -> None:
-        """Return once the neighbour listens."""
+        """Return once a neighbour listens."""
         await wait_for_listener(self._host, self._port)
+        self._fresh = False
 
     async def has_ended(self) -> bool:
         """Say whether the neighbour no longer listens."""
-        return not await listens(self._host, self._port)
+        self._fresh = self._fresh or not await listens(self._host, self._port)
+        return self._fresh
 
     async def wait_ended(self) -> None:
         """Return once the neighbour no longer listens."""
-        while await listens(self._host, self._port):
-            await asyncio.sleep(limits.SERVICE_WATCH_SECONDS)
+        while not await self.has_ended():
+            await asyncio.sleep(limits.NEIGHBOUR_WATCH_SECONDS)
+
+    async def end(self) -> None:
+        """Ask for the neighbour's restart unless it has ended, and return once it has."""
+        self.restart_wanted = not self._fresh
+        await self.wait_ended()
+        self.restarts += self.restart_wanted
+        self.restart_wanted = False
 
     async def close(self) -> None:
         """Leave the neighbour alone."""

@@ -19,6 +19,8 @@ from quorate.protocols.fields import HttpLimits
 from quorate.protocols.responses import BadResponse, ResponseParser
 from quorate.types import Outcome
 
+RESTARTING = "the service is being restarted"
+
 
 class Fate(enum.Enum):
     """What is known of a call that got no proper answer."""
@@ -144,6 +146,8 @@ class Upstream:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._resets = 0
+        """A connection that was asked for before the last reset must carry nothing: its call has been given up."""
         self._queue: deque[_Waiting] = deque()
         self._sweeper = self._loop.call_later(limits.SERVICE_WATCH_SECONDS, self._sweep)
 
@@ -152,13 +156,14 @@ class Upstream:
         self._start(_Waiting(data, method, done, self._retry_lost))
 
     def reset(self) -> None:
-        """Drop every connection and every call on or before one; they fail."""
+        """Drop every connection and every call on or before one; they fail, and none of them is sent any more."""
+        self._resets += 1
         waiting, self._queue = self._queue, deque()
         for connection in (*self._busy, *self._idle):
             connection.abort()
         self._idle.clear()
         for call in waiting:
-            call.done(CallFailed(Fate.REFUSED, "the service is being restarted"))
+            call.done(CallFailed(Fate.REFUSED, RESTARTING))
 
     async def close(self) -> None:
         """Drop everything and let go of tasks."""
@@ -190,14 +195,22 @@ class Upstream:
             self._queue.append(waiting)
 
     async def _connect(self, waiting: _Waiting) -> None:
+        resets = self._resets
         try:
             _, connection = await self._loop.create_connection(lambda: Connection(self._http), self._host, self._port)
         except OSError as error:
-            refused, self._queue = [waiting, *self._queue], deque()
-            for call in refused:
-                call.done(CallFailed(Fate.REFUSED, f"cannot connect to the service: {error.strerror or error}"))
+            self._refuse(waiting, f"cannot connect to the service: {error.strerror or error}")
+            return
+        if resets != self._resets:
+            connection.abort()
+            waiting.done(CallFailed(Fate.REFUSED, RESTARTING))
             return
         self._send(connection, waiting._replace(retry=False))
+
+    def _refuse(self, waiting: _Waiting, why: str) -> None:
+        refused, self._queue = [waiting, *self._queue], deque()
+        for call in refused:
+            call.done(CallFailed(Fate.REFUSED, why))
 
     def _send(self, connection: Connection, waiting: _Waiting) -> None:
         self._busy.add(connection)

@@ -18,6 +18,9 @@ from quorate.types import Slot
 REFUSED_TICKS_MAX = 5
 """Longest pause before a refused call is tried again."""
 
+LEADER_SHARE = 0.5
+"""How often a call goes to whoever believes to lead: the deposed, above all, must be asked."""
+
 
 class Client:
     """Makes one call after the other: a write for each True that `calls` yields, a read for each False."""
@@ -62,7 +65,7 @@ class Client:
     def _try(self) -> None:
         self._attempt += 1
         number, done = self._number, partial(self._done, self._number, self._attempt)
-        machine = self._rng.choice(self._machines)
+        machine = self._pick()
         self._clock.after(self._patience, partial(self._try_again, self._attempt))
         if self._write:
             reached = machine.reach(lambda process: process.submit(number, done))
@@ -70,6 +73,12 @@ class Client:
             reached = machine.reach(lambda process: process.read(done))
         if not reached:
             done(None)
+
+    def _pick(self) -> Machine:
+        leaders = [machine for machine in self._machines if machine.leads()]
+        if leaders and self._rng.random() < LEADER_SHARE:
+            return self._rng.choice(leaders)
+        return self._rng.choice(self._machines)
 
     def _done(self, number: int, attempt: int, slot: Slot | None) -> None:
         if number != self._number or not self.waits:

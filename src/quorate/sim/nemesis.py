@@ -40,10 +40,10 @@ class Nemesis:
             Fault.CRASH: self._crash_one,
             Fault.POWER_CUT: self._cut_power,
             Fault.PAUSE: self._pause_one,
-            Fault.PARTITION: lambda: self._part(Fault.PARTITION, self._two_sides()),
-            Fault.ONE_WAY: lambda: self._part(Fault.ONE_WAY, self._one_way()),
-            Fault.BRIDGE: lambda: self._part(Fault.BRIDGE, self._bridge()),
-            Fault.FLAP: lambda: self._flap(Cut(Fault.FLAP, self._two_sides()), FLAPS),
+            Fault.PARTITION: lambda: self._part(Fault.PARTITION, self.two_sides()),
+            Fault.ONE_WAY: lambda: self._part(Fault.ONE_WAY, self.one_way()),
+            Fault.BRIDGE: lambda: self._part(Fault.BRIDGE, self.bridge()),
+            Fault.FLAP: lambda: self._flap(Cut(Fault.FLAP, self.two_sides()), FLAPS),
         }
 
     def begin(self) -> None:
@@ -133,20 +133,20 @@ class Nemesis:
         self._clock.after(down, partial(self._network.mend, cut))
         self._clock.after(down + up, partial(self._flap, cut, times - 1))
 
-    def _two_sides(self) -> frozenset[Link]:
+    def two_sides(self) -> frozenset[Link]:
         """Split into two sides of any sizes; the victim's side never holds all."""
         victim, *others = self._shuffled()
         near = {victim, *others[: self._rng.randrange(len(others))]}
         return frozenset(link for link in permutations([victim, *others], 2) if (link[0] in near) != (link[1] in near))
 
-    def _one_way(self) -> frozenset[Link]:
+    def one_way(self) -> frozenset[Link]:
         """Silence or deafen the victim, towards one replica or all."""
         victim, *others = self._shuffled()
         affected = others[: self._rng.randint(1, len(others))]
         silent = self._rng.random() < 0.5
         return frozenset((victim, other) if silent else (other, victim) for other in affected)
 
-    def _bridge(self) -> frozenset[Link]:
+    def bridge(self) -> frozenset[Link]:
         """Leave two sides only one replica that both can reach."""
         others = self._shuffled()[1:]
         near, far = others[: len(others) // 2], others[len(others) // 2 :]

@@ -73,7 +73,7 @@ class World:
             Machine(me, partial(factory, me, members), swarm.seed, self.clock, disk, surroundings)
             for me, disk in disks.items()
         ]
-        self._nemesis = Nemesis(self.machines, self._network, self.clock, self._rng, self._faults)
+        self.nemesis = Nemesis(self.machines, self._network, self.clock, self._rng, self._faults)
         self._healed = False
         self._clients = [
             self._client(self._endless_calls(), self.machines, swarm.think_ticks) for _ in range(swarm.clients)
@@ -96,7 +96,7 @@ class World:
     def _run_faults(self) -> None:
         for machine in self.machines:
             machine.boot()
-        self._nemesis.begin()
+        self.nemesis.begin()
         for client in self._clients:
             client.call()
         self.clock.run_until(self._swarm.safety_ticks * TICK)
@@ -104,7 +104,7 @@ class World:
     def _run_healed(self) -> None:
         self._healed = True
         self.transcript.note(0, "heals")
-        self._nemesis.end()
+        self.nemesis.end()
         probes = [self._client(iter((True, False)), [machine], think_ticks=0) for machine in self.machines]
         for probe in probes:
             probe.call()

@@ -12,16 +12,20 @@ from pathlib import Path
 from quorate.consensus.core import Persist, Recovered
 from quorate.errors import StorageBroken
 from quorate.storage import Identity
-from quorate.storage.identity import claim
+from quorate.storage.identity import Claim, claim
 from quorate.types import NO_BALLOT, Slot, Vote
 
 
 class MemoryStore:
-    """The `LogStore` contract on a dict. It grows with the log, as the log does on disk."""
+    """The `LogStore` contract on a dict. It grows with the log, as the log does on disk.
+
+    Holds `owner`, its directory, until `close`.
+    """
 
     blocks = False
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Claim | None = None) -> None:
+        self._owner = owner
         self._promised = NO_BALLOT
         self._votes: dict[Slot, Vote] = {}
         self._chosen: Slot = 0
@@ -60,7 +64,9 @@ class MemoryStore:
         return votes
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Give up the directory, if there is one."""
+        if self._owner:
+            self._owner.close()
 
     def _vote(self, slot: Slot) -> Vote:
         if slot not in self._votes:
@@ -70,5 +76,4 @@ class MemoryStore:
 
 def open_store(directory: Path, identity: Identity) -> MemoryStore:
     """Claim the directory for a store that forgets. Raises IdentityRefused where one has been before: see `claim`."""
-    claim(directory, identity, durable=False).confirm()
-    return MemoryStore()
+    return MemoryStore(claim(directory, identity, durable=False))

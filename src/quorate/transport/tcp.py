@@ -34,7 +34,7 @@ from quorate.transport.connection import Connection
 from quorate.types import ReplicaId
 from quorate.wire import WIRE_MAGIC, WIRE_VERSION, Hello, encode_frame
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class TcpMesh:
@@ -154,7 +154,7 @@ class TcpMesh:
         now = asyncio.get_running_loop().time()
         if now - self._refusal_logged_at >= REFUSAL_LOG_SECONDS:
             self._refusal_logged_at = now
-            _log.warning("peer_refused", remote=remote, reason=reason, refused=self._refused_connections)
+            log.warning("connection refused", remote=remote, why=reason, refused=self._refused_connections)
 
     def ended(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -311,7 +311,7 @@ class _Link:
         """Send on this connection."""
         self.connection = connection
         self.connects += 1
-        _log.info("peer_connected", peer=self.replica, remote=connection.remote)
+        log.info("peer connected", peer=self.replica, remote=connection.remote)
 
     def disconnected(self, connection: _Dialled, error: Exception | None) -> None:
         """Drop what was not written."""
@@ -320,7 +320,7 @@ class _Link:
         self.connection = None
         self.dropped_frames += len(self._queued)
         self._queued, self._queued_bytes = [], 0
-        _log.info("peer_lost", peer=self.replica, remote=connection.remote, reason=str(error or "closed"))
+        log.info("peer lost", peer=self.replica, remote=connection.remote, why=str(error or "closed"))
 
 
 def _parse_address(address: str) -> tuple[str, int]:

@@ -103,16 +103,16 @@ class Learned(Message, frozen=True, array_like=True, tag=12):
 
 
 class ReadQuery(Message, frozen=True, array_like=True, tag=13):
-    """Which slot must I have applied to read? I have promised no ballot above `ballot`."""
+    """Which slot must I have applied to read? I have promised no ballot above `ballot`. `query` names the question."""
 
-    token: int
+    query: int
     ballot: Ballot
 
 
 class ReadAnswer(Message, frozen=True, array_like=True, tag=14):
-    """Apply up to `slot`."""
+    """The answer to `query`: apply up to `slot`."""
 
-    token: int
+    query: int
     slot: Slot
 
 

@@ -40,6 +40,8 @@ from quorate.consensus.paxos.reads import Barrier, ReadConfirmation
 from quorate.consensus.quorum import is_quorum
 from quorate.types import Ballot, Batch, ReplicaId, Slot, Vote
 
+QUERY_BITS = 60
+
 
 class PaxosCore:
     """A member of a Multi-Paxos group behind the core contract.
@@ -64,6 +66,9 @@ class PaxosCore:
         self._read_token: int | None = None
         """The read barrier this replica waits for, and the ticks since it was last asked for."""
         self._read_ticks = 0
+        self._query = rng.getrandbits(QUERY_BITS)
+        """Names the present query to the leader; random, since an answer to an earlier life of ours may still be on its
+        way and says too little."""
         self._persist_seq = 0
         self._promise_seq = 0
         """The last Persist that carried a risen promise."""
@@ -129,6 +134,7 @@ class PaxosCore:
 
     def _on_read_requested(self, event: ReadRequested) -> None:
         self._read_token = event.token
+        self._query += 1
         self._ask_barrier()
 
     def _on_received(self, event: Received) -> None:
@@ -362,9 +368,8 @@ class PaxosCore:
     # --- read barriers -----------------------------------------------------------------------------------------------
 
     def _ask_barrier(self) -> None:
-        assert self._read_token is not None
         self._read_ticks = 0
-        query = m.ReadQuery(self._read_token, self._acceptor.promised)
+        query = m.ReadQuery(self._query, self._acceptor.promised)
         if self._proposer.phase is Phase.LEADING:
             self._on_read_query(self._me, query)
         elif self._election.leader is not None:
@@ -381,7 +386,7 @@ class PaxosCore:
         self._notice(message.ballot)
         if self._proposer.phase is not Phase.LEADING:
             return
-        barrier = Barrier(sender, message.token, self._proposer.next_slot - 1)
+        barrier = Barrier(sender, message.query, self._proposer.next_slot - 1)
         if self._reads.ask(barrier):
             self._answer_barrier(barrier)
         else:
@@ -392,16 +397,16 @@ class PaxosCore:
             self._send_heartbeat()
 
     def _answer_barrier(self, barrier: Barrier) -> None:
-        answer = m.ReadAnswer(barrier.token, barrier.slot)
+        answer = m.ReadAnswer(barrier.query, barrier.slot)
         if barrier.reader == self._me:
             self._on_read_answer(self._me, answer)
         else:
             self._send((barrier.reader,), answer)
 
     def _on_read_answer(self, _: ReplicaId, message: m.ReadAnswer) -> None:
-        if message.token == self._read_token:
+        if self._read_token is not None and message.query == self._query:
+            self._effects.append(ReadReady(self._read_token, message.slot))
             self._read_token = None
-            self._effects.append(ReadReady(message.token, message.slot))
 
     # --- effects -----------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from quorate.types import ReplicaId, Slot
 
 
 class Barrier(NamedTuple):
-    """A read barrier asked for by `reader` under its own `token`; `slot` is what the answer will say."""
+    """A read barrier asked for by `reader` as `query`; `slot` is what the answer will say."""
 
     reader: ReplicaId
-    token: int
+    query: int
     slot: Slot
 
 
@@ -39,7 +39,7 @@ class ReadConfirmation:
         """Take a barrier; return True if its reader's word and our own are already a quorum."""
         if is_quorum({self._me, barrier.reader}, self._members):
             return True
-        self._waiting[barrier.reader, barrier.token] = barrier
+        self._waiting[barrier.reader, barrier.query] = barrier
         return False
 
     def begin_round(self) -> bool:
