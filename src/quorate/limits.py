@@ -133,6 +133,9 @@ go unseen. A child's end is told by the kernel."""
 SERVICE_START_SECONDS_MAX = 30.0
 """A service that does not listen within this time of its start is restarted."""
 
+SERVICE_PORT_SECONDS_MAX = 3.0
+"""A killed service frees its port within this time, or the port is somebody else's."""
+
 SERVICE_EXIT_GRACE_SECONDS = 0.25
 """After a lost connection, the time in which a dying service process shows as dead."""
 

@@ -266,7 +266,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answers_of(received: bytes) -> list[Answer]:
+def answers_of(received: bytes, *, to_head: bool = False) -> list[Answer]:
     """Split what a server sent until it closed; fails unless every answer is framed by a Content-Length."""
     answers = []
     while received:
@@ -278,7 +278,7 @@ def answers_of(received: bytes) -> list[Answer]:
         fields = {name.lower(): value for name, _, value in lines}
         assert len(fields) == len(lines), f"a field is repeated: {head!r}"
         interim = match[1] == b"100"
-        length = 0 if interim else int(fields["content-length"])
+        length = 0 if interim or to_head else int(fields["content-length"])
         assert len(rest) >= length, "an unfinished body"
         if not interim:
             answers.append(Answer(int(match[1]), fields, rest[:length]))

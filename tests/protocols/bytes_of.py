@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
+
+PROPERTY = settings(max_examples=300, deadline=None)
+"""Properties are tried on many bytes, and never judged by the clock of a busy machine."""
 
 _METHODS = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PURGE", b"TRACE", b"PRI"]
 _TARGETS = [

@@ -32,8 +32,8 @@ def test_a_call_is_written_anew() -> None:
 def test_what_ends_here_is_left_out() -> None:
     request = parsed(
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop, Upgrade, HTTP2-Settings\r\nX-Hop: 1\r\n"
-        b"Keep-Alive: 5\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nTE: trailers\r\nTrailer: X\r\nProxy-Connection: close\r\n"
-        b"Proxy-Authorization: Basic eA==\r\nExpect: 100-continue\r\nContent-Length: 0\r\n"
+        b"Keep-Alive: 5\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nTE: trailers\r\nTrailer: X\r\n"
+        b"Proxy-Connection: close\r\nProxy-Authorization: Basic eA==\r\nExpect: 100-continue\r\nContent-Length: 0\r\n"
         b"Quorate-Index: 1\r\nquorate-time: 2\r\nLog-Index: 3\r\nX-SMR-Id: 4\r\n"
         b"X-Forwarded-For: 10.0.0.1\r\nAuthorization: Bearer x\r\n\r\n"
     )
@@ -69,6 +69,7 @@ def test_delivery_adds_what_is_injected() -> None:
     )
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.requests())
 def test_what_is_delivered_is_what_was_asked(data: bytes) -> None:
     parser = RequestParser(HttpLimits())

@@ -237,12 +237,14 @@ def test_a_refusal_is_a_problem_document() -> None:
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.cut(bytes_of.requests()))
 def test_however_the_bytes_are_cut_the_events_are_the_same(cut: tuple[bytes, list[bytes]]) -> None:
     data, pieces = cut
     assert events_of(pieces) == events_of([data])
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.cut(bytes_of.requests()), st.integers(2, 120), st.integers(2, 60), st.integers(0, 6), st.integers(0, 9))
 def test_bounds_hold_however_the_bytes_are_cut(
     cut: tuple[bytes, list[bytes]], head: int, line: int, fields: int, body: int
@@ -258,11 +260,13 @@ def test_bounds_hold_however_the_bytes_are_cut(
     assert events_of(pieces, limits) == events_of([data], limits)
 
 
+@bytes_of.PROPERTY
 @given(st.binary(max_size=200))
 def test_any_bytes_give_events_or_a_refusal(data: bytes) -> None:
     events_of([data])
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.requests())
 def test_whatever_is_accepted_h11_reads_the_same(data: bytes) -> None:
     oracle = Oracle(data)

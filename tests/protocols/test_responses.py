@@ -265,12 +265,14 @@ def outcome_of(pieces: list[bytes], method: bytes) -> Outcome | str | None:
         return "refused"
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.cut(bytes_of.responses()), st.sampled_from([b"GET", b"HEAD"]))
 def test_however_the_bytes_are_cut_the_outcome_is_the_same(cut: tuple[bytes, list[bytes]], method: bytes) -> None:
     data, pieces = cut
     assert outcome_of(pieces, method) == outcome_of([data], method)
 
 
+@bytes_of.PROPERTY
 @given(bytes_of.responses(), st.sampled_from([b"GET", b"HEAD"]))
 def test_whatever_is_accepted_h11_reads_the_same(data: bytes, method: bytes) -> None:
     outcome = outcome_of([data], method)
@@ -280,6 +282,7 @@ def test_whatever_is_accepted_h11_reads_the_same(data: bytes, method: bytes) -> 
     assert (outcome.status, outcome.body) == (status, body)
 
 
+@bytes_of.PROPERTY
 @given(
     st.integers(200, 599),
     st.lists(st.sampled_from([b"A: b\r\n", b"Set-Cookie: x=y\r\n", b"Empty: \r\n"])),

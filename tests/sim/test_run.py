@@ -23,9 +23,9 @@ def test_a_batch_prints_sums_and_hits_and_is_clean(capsys: pytest.CaptureFixture
 
 
 def test_reports_come_in_the_order_of_the_seeds_and_equal_those_run_alone() -> None:
-    reports = run_batch(range(5, 15))
-    assert [report.seed for report in reports] == list(range(5, 15))
-    assert reports[3] == run_seed(8)
+    reports = run_batch(range(6, 10))
+    assert [report.seed for report in reports] == list(range(6, 10))
+    assert reports[2] == run_seed(8)
 
 
 def test_a_replay_prints_the_swarm_and_the_transcript_and_asks_for_no_further_faults(

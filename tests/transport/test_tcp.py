@@ -70,7 +70,7 @@ async def read_hello(reader: asyncio.StreamReader) -> Hello:
 async def at_end(reader: asyncio.StreamReader) -> bool:
     """Wait for the other side to close."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             return await reader.read() is not None
     except ConnectionResetError:
         return True
@@ -155,8 +155,7 @@ class TestAccepting:
         await until(lambda: host.heard)
         assert host.refused() == 0
 
-    async def test_silence_is_closed(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("quorate.transport.connection.HELLO_SECONDS_MAX", 0.1)
+    async def test_silence_is_closed(self, host: Host) -> None:
         reader, writer = await host.connect()
         writer.write(encode_frame(HELLO.encode())[:-1])
         assert await reader.read() == b""
@@ -205,8 +204,7 @@ class TestDialling:
             assert host.heard == []
             assert host.refused() == 1
 
-    async def test_a_peer_that_never_greets_is_dialled_again(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("quorate.transport.connection.HELLO_SECONDS_MAX", 0.1)
+    async def test_a_peer_that_never_greets_is_dialled_again(self, host: Host) -> None:
         async with playing_peer(host) as connections:
             silent, _ = await connections.get()
             assert await at_end(silent)

@@ -117,11 +117,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Note that no more will come; answers can still go out."""
         self._ended = True
-        if self._phase in _LAST:
-            return self._phase == "closing"
         if self._receiving():
             self._end()
-        return True
+        return self._phase not in _LAST
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; an answer that is still to come will be dropped."""

@@ -41,7 +41,6 @@ class Child:
         self.exit_code: int | None = None
         self._config = config
         self._display = display
-        self._log = LogFile(config.with_name("log"))
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -52,7 +51,8 @@ class Child:
 
     async def supervise(self) -> None:
         """Keep the sidecar alive until it is drained or ends for good."""
-        pipe, transport = await self._open_pipe()
+        log = LogFile(self._config.with_name("log"))
+        pipe, transport = await self._open_pipe(log)
         try:
             wait = limits.RESTART_SECONDS_MIN
             while not self._stopping.is_set():
@@ -71,7 +71,7 @@ class Child:
             self._signal(signal.SIGKILL)
             os.close(pipe)
             transport.close()
-            self._log.close()
+            log.close()
 
     def drain(self) -> None:
         """Have the sidecar finish what it has in flight and end, and start it no more."""
@@ -117,16 +117,16 @@ class Child:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    async def _open_pipe(self) -> tuple[int, asyncio.ReadTransport]:
+    async def _open_pipe(self, log: LogFile) -> tuple[int, asyncio.ReadTransport]:
+        def on_line(line: bytes) -> None:
+            log.write(line)
+            self._display.line(self.name, line)
+
         reading, writing = os.pipe()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: LineSplitter(self._on_line), os.fdopen(reading, "rb", buffering=0)
+            lambda: LineSplitter(on_line), os.fdopen(reading, "rb", buffering=0)
         )
         return writing, transport
-
-    def _on_line(self, line: bytes) -> None:
-        self._log.write(line)
-        self._display.line(self.name, line)
 
     def _say(self, text: str) -> None:
         self._display.note(f"{self.name} {text}")

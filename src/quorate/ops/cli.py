@@ -1,7 +1,7 @@
 """Entry point of the command `quorate`: one line per error, an exit code that says which kind, and no traceback.
 
 `quorate sidecar --config FILE` is dispatched here before the rest of the command line is loaded: a sidecar runs for
-months beside every replica, and typer, rich and what they pull in would double its memory.
+months beside every replica and needs none of it.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _setting(key: str, text: str, panel: str, *names: str) -> Any:
     """An option that is also a setting: its help names the variable and the default."""
     shown = _DEFAULTS[key].value or "by project"
     return typer.Option(
-        *names, help=f"{text} [env {config.variable(key)}, default {shown}]", rich_help_panel=panel, show_default=False
+        *names, help=f"{text} (env {config.variable(key)}, default {shown})", rich_help_panel=panel, show_default=False
     )
 
 

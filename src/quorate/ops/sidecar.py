@@ -46,11 +46,15 @@ log = structlog.get_logger(room="sidecar")
 
 CORE = "paxos"
 TRANSPORT = "tcp"
+SWITCH_SECONDS = 0.0005
 
 
 def main(config: SidecarConfig) -> int:
     """Be the sidecar that `config` describes until told to end; returns the exit code."""
     _log_json(f"r{config.replica}")
+    # The persistence thread needs the interpreter for microseconds between system calls; by default a busy event loop
+    # would let it wait for 5 ms each time, and every commit with it.
+    sys.setswitchinterval(SWITCH_SECONDS)
     parent = supervisor_pid()
     if parent is not None:
         die_with_parent(signal.SIGTERM, parent)
@@ -202,6 +206,7 @@ def _service(config: SidecarConfig, *, presumed_fresh: bool) -> Service:
         app.address,
         lambda: die_with_parent(signal.SIGKILL, pid),
         state_dir,
+        Path(config.data_dir) / "service.group",
         wipe=config.state == "volatile",
     )
 

@@ -48,8 +48,9 @@ class Persister:
             group, last = self._gather(first)
             try:
                 self._store.commit(group)
-            except Broken as error:
-                self._loop.call_soon_threadsafe(self._on_broken, error)
+            except Exception as error:  # whatever it is, nothing of it may be vouched for
+                broken = error if isinstance(error, Broken) else Broken(f"commit failed: {error!r}")
+                self._loop.call_soon_threadsafe(self._on_broken, broken)
                 return
             self._loop.call_soon_threadsafe(self._committed, group)
             if last:

@@ -42,5 +42,6 @@ def delivery_bytes(call_head: bytes, injected: bytes, body: bytes) -> bytes:
 
 def _count_hop(fields: list[Field]) -> list[Field]:
     return [
-        (name, lower, b"%d" % max(int(value) - 1, 0) if lower == b"max-forwards" else value) for name, lower, value in fields
+        (name, lower, b"%d" % max(0, int(value) - 1)) if lower == b"max-forwards" else (name, lower, value)
+        for name, lower, value in fields
     ]

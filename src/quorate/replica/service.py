@@ -1,8 +1,10 @@
 """The service's process: started, watched and restarted as our child, or merely watched as a neighbour.
 
-A child dies with its sidecar, and its whole process group with it. A neighbour (a container beside ours) can't be
-restarted from here: `restart_wanted` is shown at the admin listener, where a liveness probe of the neighbour's
-container finds it, and the neighbour counts as fresh once it was seen not to listen and then to listen again.
+A child dies with its sidecar. What it may have started itself is killed as its process group, by the next sidecar if
+need be, for whoever still listens on the port could be taken for the fresh service. A neighbour (a container beside
+ours) can't be restarted from here: `restart_wanted` is shown at the admin listener, where a liveness probe of the
+neighbour's container finds it, and the neighbour counts as fresh once it was seen not to listen and then to listen
+again.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from quorate import limits
-from quorate.errors import Misuse
+from quorate.errors import Misuse, NetworkRefused
 
 PROBE_SECONDS = 0.02
 """Pause between looks whether a starting service listens."""
@@ -77,7 +81,8 @@ async def wait_for_listener(host: str, port: int) -> None:
 class ChildService:
     """A service started by `command`; `before_exec` runs in the child and ties its life to ours.
 
-    Args: `state_dir` is the service's own directory, emptied before each fresh start when `wipe` is set.
+    Args: `state_dir` is the service's own directory, emptied before each fresh start when `wipe` is set; `group_file`
+    remembers the process group for the sidecar that comes after us.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class ChildService:
         address: str,
         before_exec: Callable[[], None],
         state_dir: Path | None,
+        group_file: Path,
         *,
         wipe: bool,
     ) -> None:
@@ -101,6 +107,7 @@ class ChildService:
         self._port = int(port)
         self._before_exec = before_exec
         self._state_dir = state_dir
+        self._group_file = group_file
         self._wipe = wipe
         self._process: asyncio.subprocess.Process | None = None
 
@@ -157,6 +164,8 @@ class ChildService:
 
     async def _start(self) -> None:
         await self.end()
+        _kill_group_of(self._group_file)
+        await self._wait_port_free()
         if self._state_dir is not None:
             if self._wipe:
                 shutil.rmtree(self._state_dir, ignore_errors=True)
@@ -172,6 +181,17 @@ class ChildService:
         except OSError as error:
             raise Misuse(f"the service can't be started: {error}", f"check the command {self._command[0]!r}") from error
         self.pid = self._process.pid
+        _remember_group(self._group_file, self.pid)
+
+    async def _wait_port_free(self) -> None:
+        """Return once nobody listens where the service will: a process that was killed may take a moment to go."""
+        try:
+            async with asyncio.timeout(limits.SERVICE_PORT_SECONDS_MAX):
+                while await listens(self._host, self._port):
+                    await asyncio.sleep(PROBE_SECONDS)
+        except TimeoutError:
+            what = f"somebody else listens on {self._host}:{self._port}, the address of the service"
+            raise NetworkRefused(what, "end that process") from None
 
     async def _comes_up(self) -> bool:
         """Wait until the process listens; False if it ends before that."""
@@ -181,6 +201,26 @@ class ChildService:
                 return True
             await asyncio.sleep(PROBE_SECONDS)
         return False
+
+
+def _remember_group(file: Path, pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        file.write_text(f"{pid} {psutil.Process(pid).create_time()}")
+
+
+def _kill_group_of(file: Path) -> None:
+    """Kill what is left of a process group of an earlier sidecar, unless its number belongs to somebody else by now.
+
+    A process group outlives its leader, and its number is not given away before its last member is gone.
+    """
+    if not file.exists():
+        return
+    pid, _, created = file.read_text().partition(" ")
+    if not created or (psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).create_time() != float(created)):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(pid), signal.SIGKILL)
+    file.unlink()
 
 
 class NeighbourService:

@@ -1,6 +1,6 @@
 """A deterministic world: whole clusters in one thread, on virtual time, drawn from a seed.
 
-The same seed gives the same bytes, on any machine, under any PYTHONHASHSEED. Real here are the cores and the encoding
+The same seed gives the same bytes, in any process and under any PYTHONHASHSEED. Real here are the cores and the encoding
 of their messages; simulated are time, network, disks, processes and clients:
 
 - `swarm` draws what a seed brings, and throws the dice for faults

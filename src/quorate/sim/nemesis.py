@@ -21,6 +21,8 @@ PAUSE_TICKS_MAX = 100
 PARTITION_TICKS_MAX = 120
 FLAP_TICKS_MAX = 15
 FLAPS = 10
+"""How often a flapping partition comes and goes before it is over."""
+
 LEADER_SHARE = 0.5
 """How often the leader is chosen to suffer rather than anyone."""
 

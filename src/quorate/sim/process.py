@@ -141,7 +141,7 @@ class Process:
     def _on_send_chosen(self, effect: SendChosen) -> None:
         stored = self._disk.image.votes
         slots = range(effect.first, min(effect.last, effect.first + self._learn_slots - 1) + 1)
-        require(all(slot in stored for slot in slots), "what is to be sent is on disk", f"r{self.me} {effect}")
+        require(all(slot in stored for slot in slots), "what is to be sent is on disk", "replica", self.me, effect)
         votes = [stored[slot] for slot in slots]
         self._put_on_wire((effect.to,), self.core.chosen_message(effect.first, votes))
 
@@ -180,7 +180,7 @@ class Process:
     def _on_read_ready(self, effect: ReadReady) -> None:
         reads = self._reads
         expected = bool(reads.asked) and effect.token == reads.token
-        require(expected, "barriers are answered once", f"r{self.me} {effect}, asked for {reads.token}")
+        require(expected, "barriers are answered once", "replica", self.me, effect, "asked for", reads.token)
         self._invariants.on_barrier(self.me, reads.observed, effect.slot)
         reads.release(effect.slot)
         self._answer_reads()

@@ -35,7 +35,7 @@ class Fault(enum.StrEnum):
     CRASH_AT_COMMIT = "crash-at-commit"
     """One process killed around the commit of a transaction."""
     POWER_CUT = "power-cut"
-    """Every process killed at once."""
+    """One process killed, together with all others."""
     PAUSE = "pause"
     """One process stopped for a while, then resumed as a zombie."""
     SLOW_DISK = "slow-disk"

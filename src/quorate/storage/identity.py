@@ -33,6 +33,8 @@ from quorate.storage import Identity
 MARKER_NAME = "identity.json"
 LOCK_NAME = "identity.lock"
 STORE_NAME = "log"
+DATA_NAME = "data.mdb"
+"""LMDB's own name for its one file."""
 _MARKER_FORMAT = 1
 _REJOIN = "this replica must rejoin as a new member; never start it with an older copy of its data"
 
@@ -118,7 +120,7 @@ def _lock(directory: Path) -> int:
 
 
 def _has_store(directory: Path) -> bool:
-    data = directory / STORE_NAME / "data.mdb"
+    data = directory / STORE_NAME / DATA_NAME
     return data.exists() and data.stat().st_size > 0
 
 

@@ -33,7 +33,7 @@ from quorate.consensus.core import Persist, Recovered
 from quorate.errors import IdentityRefused, StorageBroken
 from quorate.limits import LOG_COUNTS_SLOTS
 from quorate.storage import Identity
-from quorate.storage.identity import STORE_NAME, Claim, claim, fsync_directory, identity_tag
+from quorate.storage.identity import DATA_NAME, STORE_NAME, Claim, claim, fsync_directory, identity_tag
 from quorate.storage.verify import META_KEY, REJOIN, open_environment, slot_key, verify_in_child
 from quorate.types import NO_BALLOT, Slot, Vote
 from quorate.wire import (
@@ -73,7 +73,7 @@ class LmdbStore:
 
     def _open(self, path: Path, owner: Claim, held: ExitStack) -> None:
         path.mkdir(exist_ok=True)
-        data = path / "data.mdb"
+        data = path / DATA_NAME
         if data.exists() and data.stat().st_size:
             verify_in_child(path, self._tag)
         with self._fencing():

@@ -51,18 +51,16 @@ def verify_in_child(path: Path, identity_tag: int) -> None:
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode == 0:
         return
-    *progress, last = child.stdout.splitlines() or ["0"]
+    said = child.stdout.splitlines() or ["0"]
     if child.returncode == StorageBroken.exit_code:
-        raise StorageBroken(f"{path}: {last}", REJOIN)
-    slot = last if child.returncode < 0 else (progress or ["0"])[-1]
-    how = f"signal {-child.returncode}" if child.returncode < 0 else (child.stderr.strip().splitlines() or ["?"])[-1]
-    raise StorageBroken(f"{path}: unreadable or truncated past slot {slot} ({how})", REJOIN)
+        raise StorageBroken(f"{path}: {said[-1]}", REJOIN)
+    how = f"signal {-child.returncode}" if child.returncode < 0 else child.stderr.strip().rpartition("\n")[2]
+    raise StorageBroken(f"{path}: unreadable or truncated past slot {said[-1]} ({how})", REJOIN)
 
 
 def verify(path: Path, identity_tag: int) -> Iterator[Slot]:
     """Read everything at `path`, yielding the slots verified. Raises `StorageBroken`, `lmdb.Error`, or dies."""
-    env = open_environment(path, readonly=True)
-    with env.begin(buffers=True) as txn:
+    with open_environment(path, readonly=True) as env, env.begin(buffers=True) as txn:
         data = txn.get(META_KEY)
         if data is None and txn.stat()["entries"] == 0:
             return  # the process that created it died before its first commit

@@ -7,44 +7,47 @@ Learned are catch-up; ReadQuery and ReadAnswer carry read barriers.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from quorate import limits
 from quorate.types import Ballot, Batch, Slot, Vote
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
     """Base of the tagged union."""
 
 
-class Canvass(Message, frozen=True, array_like=True, tag=1):
+class Canvass(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
     """Would you promise `ballot`? `chosen` is the candidate's prefix, so that a laggard is not helped into office."""
 
     ballot: Ballot
     chosen: Slot
 
 
-class Support(Message, frozen=True, array_like=True, tag=2):
+class Support(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
     """I would promise `ballot`. It binds to nothing."""
 
     ballot: Ballot
 
 
-class Prepare(Message, frozen=True, array_like=True, tag=3):
+class Prepare(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
     """1a, for every slot from `first` on at once."""
 
     ballot: Ballot
     first: Slot
 
 
-class Promise(Message, frozen=True, array_like=True, tag=4):
+class Promise(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
     """1b: I will accept nothing below `ballot`; my votes above `chosen`, my chosen prefix, are these."""
 
     ballot: Ballot
     chosen: Slot
-    votes: tuple[tuple[Slot, Vote], ...]
+    votes: Annotated[tuple[tuple[Slot, Vote], ...], msgspec.Meta(max_length=limits.WINDOW_SLOTS)]
 
 
-class Accept(Message, frozen=True, array_like=True, tag=5):
+class Accept(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
     """2a: vote for `batch` in `slot`; the leader knows everything up to `chosen` to be chosen."""
 
     ballot: Ballot
@@ -53,20 +56,20 @@ class Accept(Message, frozen=True, array_like=True, tag=5):
     chosen: Slot
 
 
-class Accepted(Message, frozen=True, array_like=True, tag=6):
+class Accepted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
     """2b, told to every learner directly."""
 
     ballot: Ballot
     slot: Slot
 
 
-class Preempted(Message, frozen=True, array_like=True, tag=7):
+class Preempted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
     """Refusal of a ballot: I have promised `ballot`, which is higher."""
 
     ballot: Ballot
 
 
-class Heartbeat(Message, frozen=True, array_like=True, tag=8):
+class Heartbeat(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
     """The leader of `ballot` is alive; `round` numbers the confirmations that read barriers wait for."""
 
     ballot: Ballot
@@ -74,7 +77,7 @@ class Heartbeat(Message, frozen=True, array_like=True, tag=8):
     round: int
 
 
-class HeartbeatAck(Message, frozen=True, array_like=True, tag=9):
+class HeartbeatAck(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=9):
     """I have promised no ballot above `ballot`, as of `round`; my own prefix ends at `chosen`."""
 
     ballot: Ballot
@@ -82,34 +85,34 @@ class HeartbeatAck(Message, frozen=True, array_like=True, tag=9):
     round: int
 
 
-class Forward(Message, frozen=True, array_like=True, tag=10):
+class Forward(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=10):
     """Commands from a follower's clients, for the leader to propose."""
 
     batch: Batch
 
 
-class Learn(Message, frozen=True, array_like=True, tag=11):
+class Learn(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=11):
     """Send me chosen values from `first` on."""
 
     first: Slot
 
 
-class Learned(Message, frozen=True, array_like=True, tag=12):
+class Learned(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=12):
     """Chosen values of the slots `first`, `first + 1`, …; `chosen` is the sender's prefix."""
 
     first: Slot
-    votes: tuple[Vote, ...]
+    votes: Annotated[tuple[Vote, ...], msgspec.Meta(max_length=limits.LEARN_SLOTS_MAX)]
     chosen: Slot
 
 
-class ReadQuery(Message, frozen=True, array_like=True, tag=13):
+class ReadQuery(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=13):
     """Which slot must I have applied to read? I have promised no ballot above `ballot`. `query` names the question."""
 
     query: int
     ballot: Ballot
 
 
-class ReadAnswer(Message, frozen=True, array_like=True, tag=14):
+class ReadAnswer(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=14):
     """The answer to `query`: apply up to `slot`."""
 
     query: int

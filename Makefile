@@ -1,0 +1,73 @@
+# `make help` lists the targets. Everything runs in .venv, which is made from requirements/dev.txt when that, or
+# pyproject.toml, has changed. Python is found as `python3`; another is named by `make PYTHON=...`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SEEDS ?= 500
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test verify static format lint types imports fix sim bench lock clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## watch three replicas lose their leader and lose nothing, in under a minute
+	$(BIN)/quorate demo
+
+test: $(INSTALLED) ## run all tests, real processes included (TESTS=... names some)
+	@.ci/ensure node
+	$(BIN)/python -m pytest $(TESTS)
+
+verify: static test ## the whole gate; changes nothing
+
+static: format lint types imports ## the gate without the tests
+
+format: $(INSTALLED)
+	$(BIN)/ruff format --check .
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+fix: $(INSTALLED) ## format, and correct what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sim: $(INSTALLED) ## simulate SEEDS clusters under faults (500)
+	$(BIN)/quorate sim --seeds $(SEEDS)
+
+bench: $(INSTALLED) ## measure against one app, nginx and bare copies; results go to bench/results
+	@.ci/ensure wrk nginx
+	$(BIN)/python -m bench.run $(BENCH)
+
+lock: ## pin anew what pyproject.toml allows
+	@.ci/ensure python
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --upgrade --group dev '.[all]' hatchling==1.33.0 editables
+	sed -n '/^#/p' requirements/dev.txt > requirements/dev.new
+	$(BIN)/python -m pip freeze --exclude quorate >> requirements/dev.new
+	mv requirements/dev.new requirements/dev.txt
+
+clean: ## remove what was made here
+	rm -rf .venv build dist .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lock holds hatchling too, so that nothing is fetched that it does not name.
+$(INSTALLED): pyproject.toml requirements/dev.txt
+	@.ci/ensure python
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable '.[fast,bench]'
+	$(BIN)/python -m pip check
+	@touch $@
