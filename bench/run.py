@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ KINDS: tuple[Kind, ...] = ("write", "read")
 WARM_UP_SECONDS = 1
 WARM_UP_CONNECTIONS = 16
 CALIBRATION_STEPS = 300_000
+SYNCS = 200
 
 
 def main() -> int:
@@ -68,6 +70,7 @@ def measure_and_report(options: argparse.Namespace) -> None:
     require_tools(options.app)
     with tempfile.TemporaryDirectory(prefix="quorate-bench-", dir=options.dir) as directory:
         about = {"machine": machine(Path(directory)), "settings": settings(options)}
+        about["machine"]["disk"] = f"4 KiB append + fdatasync takes {sync_microseconds(Path(directory)):.0f} us (p50)"
         print("\n".join(f"{name}: {value}" for part in about.values() for name, value in part.items()), flush=True)
         run_options = ("--storage", options.storage, "--loop", options.loop)
         with all_sides(options.app, run_options, Path(directory)) as (sides, cluster):
@@ -139,6 +142,18 @@ def calibration_ms() -> float:
     for step in range(CALIBRATION_STEPS):
         total += step & 7
     return (time.perf_counter() - started) * 1000
+
+
+def sync_microseconds(directory: Path) -> float:
+    """Return how long the disk takes to make 4 KiB durable, median: the floor of every ordered write."""
+    taken = []
+    with (directory / "syncs").open("wb", buffering=0) as file:
+        for _ in range(SYNCS):
+            started = time.perf_counter()
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return median(taken) * 1e6
 
 
 def show_progress(samples: list[report.Sample]) -> None:

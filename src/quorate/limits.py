@@ -74,8 +74,6 @@ WRITE_BUFFER_BYTES = 64 * 1024
 """Unsent bytes of answers on one connection at which no further request is taken from it."""
 WRITE_SECONDS_MAX = 60.0
 """A client that leaves the write buffer full for this long is cut off."""
-SWEEP_SECONDS = 0.25
-"""Deadlines of all connections are looked at this often, by one timer."""
 IDEMPOTENCY_KEY_BYTES_MAX = 256
 """As long as the longest keys of payment services, which made the field common."""
 REQUEST_SECONDS_MAX = 10.0
@@ -111,7 +109,7 @@ LEADERLESS_SECONDS_MAX = 2.0
 """A command that found no leader for so long is answered `not_proposed`: an election takes half of that."""
 
 SWEEP_SECONDS = 0.1
-"""Deadlines of waiting calls are looked at this often."""
+"""Deadlines of waiting calls, and of client connections, are looked at this often, by one timer each."""
 
 READ_CONNECTIONS_MAX = 16
 """Connections to the service for calls that stay off the log; one call at a time on each."""

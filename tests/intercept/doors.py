@@ -129,3 +129,9 @@ async def open_door(
     front = Front(replica, policy or RoutePolicy(), FrontOptions(pseudonym=b"quorate-r1"), clock)
     server = HttpServer(front, options)
     return Door(server, replica, await server.listen(address))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -24,6 +24,15 @@ def test_lines_are_whole_however_they_arrive() -> None:
     assert split(b"one\ntw", b"o\n\nthr") == [b"one", b"two", b""]
 
 
+def test_last_words_need_no_end() -> None:
+    lines: list[bytes] = []
+    splitter = LineSplitter(lines.append)
+    splitter.data_received(b"one\nlast")
+    splitter.eof_received()
+    assert lines == [b"one", b"last"]
+    assert splitter.ended.is_set()
+
+
 @given(st.lists(st.binary(max_size=20)), st.data())
 def test_cuts_do_not_matter(lines: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(line.replace(b"\n", b"") + b"\n" for line in lines)

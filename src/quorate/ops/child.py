@@ -27,6 +27,8 @@ from quorate.ops.output import LineSplitter, LogFile
 from quorate.ops.view import Display
 
 FINAL_CODES = {Misuse.exit_code: "it refused its settings", IdentityRefused.exit_code: "it was refused its identity"}
+LAST_WORDS_SECONDS_MAX = 1.0
+"""A service that outlives its sidecar may hold the pipe open; its words are not waited for any longer than this."""
 What = Literal["app", "sidecar", "both"]
 
 
@@ -52,7 +54,7 @@ class Child:
     async def supervise(self) -> None:
         """Keep the sidecar alive until it is drained or ends for good."""
         log = LogFile(self._config.with_name("log"))
-        pipe, transport = await self._open_pipe(log)
+        pipe, transport, splitter = await self._open_pipe(log)
         try:
             wait = limits.RESTART_SECONDS_MIN
             while not self._stopping.is_set():
@@ -70,6 +72,8 @@ class Child:
         finally:
             self._signal(signal.SIGKILL)
             os.close(pipe)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(splitter.ended.wait(), LAST_WORDS_SECONDS_MAX)
             transport.close()
             log.close()
 
@@ -109,6 +113,8 @@ class Child:
             start_new_session=True,
         )
         self.state, self.paused = "running", False
+        if self._stopping.is_set():
+            self._signal(signal.SIGTERM)
         return await self._process.wait()
 
     async def _restart_wait(self, seconds: float) -> None:
@@ -117,16 +123,16 @@ class Child:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    async def _open_pipe(self, log: LogFile) -> tuple[int, asyncio.ReadTransport]:
+    async def _open_pipe(self, log: LogFile) -> tuple[int, asyncio.ReadTransport, LineSplitter]:
         def on_line(line: bytes) -> None:
             log.write(line)
             self._display.line(self.name, line)
 
         reading, writing = os.pipe()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        transport, splitter = await asyncio.get_running_loop().connect_read_pipe(
             lambda: LineSplitter(on_line), os.fdopen(reading, "rb", buffering=0)
         )
-        return writing, transport
+        return writing, transport, splitter
 
     def _say(self, text: str) -> None:
         self._display.note(f"{self.name} {text}")

@@ -23,6 +23,8 @@ class LineSplitter(asyncio.Protocol):
     """Cuts a pipe's bytes into lines of at most LOG_LINE_BYTES_MAX and hands each on, without its end."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self.ended = asyncio.Event()
+        """All who wrote into the pipe have closed it."""
         self._on_line = on_line
         self._rest = b""
 
@@ -35,6 +37,12 @@ class LineSplitter(asyncio.Protocol):
         while len(self._rest) >= limits.LOG_LINE_BYTES_MAX:
             self._on_line(self._rest[: limits.LOG_LINE_BYTES_MAX])
             self._rest = self._rest[limits.LOG_LINE_BYTES_MAX :]
+
+    def eof_received(self) -> None:
+        """Hand on what was left without an end."""
+        if self._rest:
+            self._on_line(self._rest)
+        self.ended.set()
 
 
 class LogFile:

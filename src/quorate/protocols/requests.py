@@ -11,7 +11,6 @@ expectations than 100-continue; field names that gateways of the CGI family woul
 from __future__ import annotations
 
 import re
-from typing import NoReturn
 
 import msgspec
 
@@ -45,7 +44,7 @@ _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{1,5}+)?
 _HOPS = re.compile(rb"[0-9]{1,9}")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*+)(.*+)")
 
-_UNSUPPORTED_METHODS = frozenset({b"CONNECT", b"TRACE"})
+_JUDGED_METHODS = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})
 _SINGLE = (b"host", b"content-length", b"transfer-encoding", b"expect", b"max-forwards")
 _JUDGED = HOP_BY_HOP | frozenset(_SINGLE)
 _CHUNKED = -1
@@ -140,7 +139,8 @@ class RequestParser:
     def feed(self, data: bytes) -> None:
         """Take bytes as they came."""
         self._buffer += data
-        self.body_bytes += len(data)
+        if self._headed is not None:
+            self.body_bytes += len(data)
 
     def next_event(self) -> Request | Expect | None:
         """Return the next event, or None when more bytes are needed; raises `BadRequest`."""
@@ -175,27 +175,19 @@ class RequestParser:
 
     def _on_head(self, method: bytes, target: bytes, http10: bool, block: bytes) -> Request | Expect | None:
         fields, values = split_fields(block)
-        if len(fields) > self._limits.fields_max:
-            raise Malformed(f"more than {self._limits.fields_max} fields", "fields_too_large")
-        if len(values) != len(fields):
-            _refuse_repeated(fields)
-        if b"_" in block:
-            _refuse_shadows(values)
-        if method in _UNSUPPORTED_METHODS:
-            raise Malformed("no tunnels, and no echo of what may be secret", "method_not_allowed")
+        if len(fields) > self._limits.fields_max or len(values) != len(fields) or b"_" in b"".join(values):
+            _judge_names(fields, values, self._limits.fields_max)
+        if method in _JUDGED_METHODS:
+            _judge_method(method, values)
         if target[0] != 0x2F or b"host" not in values or not _HOST.fullmatch(values[b"host"]):
-            target, host = _resolve(method, target, values.get(b"host"), http10)
-            if b"host" not in values:
-                fields.insert(0, (b"Host", b"host", host))
-                values[b"host"] = host
-        if method == b"OPTIONS" and b"max-forwards" in values and not _HOPS.fullmatch(values[b"max-forwards"]):
-            raise Malformed("Max-Forwards is not one decimal number (RFC 9110 §7.6.2)")
+            target = _resolve(method, target, fields, values, http10)
         length = _framing(values, http10, self._limits.body_bytes_max)
         keep_alive = not http10
         if b"connection" in values:
             fields, values, keep_alive = _apply_connection(fields, values, http10)
-        request = Request(method, target, fields, values, b"", http10, keep_alive)
-        return request if length == 0 and b"expect" not in values else self._await_body(request, length)
+        if b"expect" in values or not 0 <= length <= len(self._buffer):
+            return self._await_body(Request(method, target, fields, values, b"", http10, keep_alive), length)
+        return Request(method, target, fields, values, self._take(length) if length else b"", http10, keep_alive)
 
     def _await_body(self, request: Request, length: int) -> Request | Expect | None:
         expected = request.values.get(b"expect")
@@ -216,21 +208,20 @@ class RequestParser:
         return self._read_body(request)
 
     def _read_body(self, request: Request) -> Request | None:
-        buffer = self._buffer
         if self._chunks is not None:
-            body = self._chunks.read(buffer)
-            if body is None:
-                return None
-            self._chunks = None
-        elif len(buffer) >= self._length:
-            body = bytes(buffer[: self._length])
-            del buffer[: self._length]
+            body = self._chunks.read(self._buffer)
         else:
+            body = self._take(self._length) if len(self._buffer) >= self._length else None
+        if body is None:
             return None
+        self._chunks = None
         self._headed = None
-        return Request(
-            request.method, request.target, request.fields, request.values, body, request.http10, request.keep_alive
-        )
+        return msgspec.structs.replace(request, body=body)
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
 
 
 def _check_request_line(line: bytes) -> None:
@@ -241,42 +232,60 @@ def _check_request_line(line: bytes) -> None:
     raise Malformed("the request line is not method, target and version, one space apart (RFC 9112 §3)")
 
 
-def _refuse_repeated(fields: list[Field]) -> None:
+def _judge_names(fields: list[Field], values: dict[bytes, bytes], fields_max: int) -> None:
+    """Refuse too many fields, one repeated that must be single, and one that shadows another.
+
+    CGI, WSGI and their kin read `_` in a name as `-`: a name that so turns into one we judge or set is a shadow.
+    """
+    if len(fields) > fields_max:
+        raise Malformed(f"more than {fields_max} fields", "fields_too_large")
     names = [lower for _, lower, _ in fields]
     for name in _SINGLE:
         if names.count(name) > 1:
             raise Malformed(f"{name.decode()} is repeated")
-
-
-def _refuse_shadows(values: dict[bytes, bytes]) -> None:
-    """CGI, WSGI and their kin read `_` in a name as `-`: a name that so turns into one we judge or set is refused."""
     for name in values:
         meant = name.replace(b"_", b"-")
         if meant != name and (meant in _JUDGED or meant.startswith(INTERNAL)):
             raise Malformed("a field name with underscores could be taken for another field")
 
 
-def _resolve(method: bytes, target: bytes, host: bytes | None, http10: bool) -> tuple[bytes, bytes]:
-    """Return target in origin-form and host, of what is not plainly both (RFC 9112 §3.2, §3.3)."""
-    if host is not None and not _HOST.fullmatch(host):
-        raise Malformed("Host is not one host with an optional port (RFC 9112 §3.2)")
+def _judge_method(method: bytes, values: dict[bytes, bytes]) -> None:
+    if method != b"OPTIONS":
+        raise Malformed("no tunnels, and no echo of what may be secret", "method_not_allowed")
+    if not _HOPS.fullmatch(values.get(b"max-forwards", b"0")):
+        raise Malformed("Max-Forwards is not one decimal number (RFC 9110 §7.6.2)")
+
+
+def _resolve(method: bytes, target: bytes, fields: list[Field], values: dict[bytes, bytes], http10: bool) -> bytes:
+    """Return the target in origin-form, of a request that has not plainly one and a Host (RFC 9112 §3.2, §3.3).
+
+    HTTP/1.0 may come without a Host; it gets one, empty if the target tells none.
+    """
+    host = values.get(b"host")
     if host is None and not http10:
         raise Malformed("Host is missing (RFC 9112 §3.2)")
+    if host is not None and not _HOST.fullmatch(host):
+        raise Malformed("Host is not one host with an optional port (RFC 9112 §3.2)")
     if target[0] == 0x2F or (target == b"*" and method == b"OPTIONS"):
-        return target, host or b""
-    absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None:
-        _refuse_target()
-    authority, path = absolute.groups()
+        authority, path = host or b"", target
+    else:
+        authority, path = _split_absolute(method, target, host)
+    if host is None:
+        fields.insert(0, (b"Host", b"host", authority))
+        values[b"host"] = authority
+    return path
+
+
+def _split_absolute(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes]:
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise Malformed("the target is neither a path nor an http or https URI (RFC 9112 §3.2)")
+    authority, path = match.groups()
     if not _HOST.fullmatch(authority) or (host is not None and authority.lower() != host.lower()):
         raise Malformed("the target's authority is not the Host (RFC 9112 §3.2.2)")
     if not path and method == b"OPTIONS":
-        return b"*", authority
-    return (path if path.startswith(b"/") else b"/" + path), authority
-
-
-def _refuse_target() -> NoReturn:
-    raise Malformed("the target is neither a path nor an http or https URI (RFC 9112 §3.2)")
+        return authority, b"*"
+    return authority, path if path.startswith(b"/") else b"/" + path
 
 
 def _framing(values: dict[bytes, bytes], http10: bool, body_max: int) -> int:

@@ -103,7 +103,7 @@ def draw(seed: int) -> Swarm:
         seed=seed,
         replicas=rng.choice((3, 3, 5)),
         clients=clients,
-        safety_ticks=rng.randint(600, 1400),
+        safety_ticks=rng.randint(400, 1200),
         think_ticks=rng.choice((2, 5)) * clients,
         patience_ticks=rng.randint(10, 60),
         read_share=rng.choice((0.1, 0.3)),
@@ -128,7 +128,8 @@ class Faults:
 
     def falls(self, fault: Fault) -> bool:
         """Throw the dice for one message or commit."""
-        return self._rng.random() < self._rates.get(fault, 0.0)
+        rate = self._rates.get(fault)
+        return rate is not None and self._rng.random() < rate
 
     def hit(self, fault: Fault) -> None:
         """Count a hit."""
