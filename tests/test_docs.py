@@ -14,34 +14,38 @@ from prometheus_client import CollectorRegistry
 
 from quorate import errors
 from quorate.config import AppConfig, HttpConfig, RouteConfig, RunConfig, SidecarConfig
-from quorate.ops import admin
-from quorate.protocols.requests import BadRequest
+from quorate.errors import QuorateError
+from quorate.ops.admin import COUNTERS, GAUGES, Admin, commit_latency
+from quorate.protocols.requests import _REFUSALS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "quorate"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
-PAPERS = [path for path in DOCUMENTS if path.name in {"ARCHITECTURE.md", "protocol.md"} or path.parent.name == "decisions"]
 
 TERMS = (
-    "applied ballot batch canvass catch-up chosen client command core deadline deliver digest driver effect entry "
-    "event execute fingerprint front index learner lease membership no-op outcome peer persisted pipeline prefix "
-    "preempted promise propose quorum read barrier replay replica request id sidecar slot stamp supervisor tick "
-    "tombstone upstream vote window"
+    "agreed time, applied, apply, ballot, batch, broken, call, candidate, canvass, catch-up, choose, claim, client, "
+    "cluster, command, commit, core, deliver, digest, driver, effect, engine, epoch, event, execute, fingerprint, "
+    "follower, frame, front, greeting, index, lag, lane, leader, learner, log, membership, misbehaviour, misuse, mode, "
+    "neighbour, no-op, outcome, peer, persisted, pipeline, point, prefix, preempted, problem, promise, propose, "
+    "proposer, quorum, read barrier, ready, record, replay, replica, reply, request, request id, round, seed, service, "
+    "session, sidecar, slot, stamp, supervisor, tick, tombstone, total order, upstream, vote, vouch, window"
 )
-"""Words the sources use in one sense only; GLOSSARY says which."""
+"""Words that the sources use in one sense only."""
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def read(name: str) -> str:
-    return (ROOT / name).read_text()
+def rows(document: str) -> list[list[str]]:
+    """Return the cells of every row of the document's tables, the ruled lines left out."""
+    lines = (ROOT / document).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if re.match(r"\|(?!---)", line)]
 
 
-def table_rows(text: str) -> list[list[str]]:
-    """Return the cells of every table row."""
-    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+def first_cells(document: str) -> set[str]:
+    """Return all words set as code in the first column of the document's tables."""
+    return {word for cells in rows(document) for word in re.findall(r"`([^`]+)`", cells[0])}
 
 
 # --- every document --------------------------------------------------------------------------------------------------
@@ -53,66 +57,74 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=name_of)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_named_parts_of_the_source_exist(path: Path) -> None:
     """A file is named as in `replica/apply.py`, a part of it as in `replica/apply.py: Applier.advance`."""
-    named = re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)(?:: ([\w.]+))?`", path.read_text())
-    for file, part in named:
-        source = SOURCE / file
-        if not source.exists():
-            assert (ROOT / file).exists(), file
-            continue
+    for file, part in re.findall(r"`((?:[\w-]+/)*\w+\.py)(?:: ([\w.]+))?`", path.read_text()):
+        beside = [SOURCE / file, ROOT / file, path.parent / file]
+        assert any(place.exists() for place in beside), file
         if part:
-            module = importlib.import_module("quorate." + file.removesuffix(".py").replace("/", "."))
-            found: object = module
+            found: object = importlib.import_module("quorate." + file.removesuffix(".py").replace("/", "."))
             for name in part.split("."):
                 found = getattr(found, name)
 
 
 def test_the_glossary_has_one_meaning_for_each_word() -> None:
-    words = re.findall(r"^\*\*([^*]+)\*\*", read("GLOSSARY.md"), re.MULTILINE)
-    assert len(words) == len(set(words))
-    defined = {word.lower() for entry in words for word in re.split(r", | / ", entry)}
-    assert [term for term in glossary_terms() if term not in defined] == []
-
-
-def glossary_terms() -> list[str]:
-    return TERMS.replace("read barrier", "read_barrier").replace("request id", "request_id").replace("_", " ").split(",")
+    words = [word for cells in rows("GLOSSARY.md") for word in cells[0].split(", ") if word != "word"]
+    assert sorted(words) == sorted(set(words))
+    assert [term for term in TERMS.split(", ") if term not in words] == []
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def problem_codes() -> set[tuple[int, str]]:
+def problems() -> set[tuple[int, str]]:
     """Return status and code of every problem document that the sources can make."""
-    found = set()
+    found = {(status, code) for code, (status, _) in _REFUSALS.items()}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "problem" and len(node.args) >= 2:
-                status, code = node.args[:2]
-                if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
-                    found.add((int(str(status.value)), str(code.value)))
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="problem"),
+                    args=[ast.Constant(value=int(status)), ast.Constant(value=str(code)), *_],
+                ):
+                    found.add((status, code))
     return found
 
 
-def test_every_problem_is_in_the_table() -> None:
-    told = {(int(cells[0]), cells[1].strip("`")) for cells in table_rows(read("docs/http.md")) if cells[0].isdigit()}
-    parser = {(status, code) for code in PARSER_CODES for status in [BadRequest(code, "").outcome.status]}
-    assert told == problem_codes() | parser
+def test_every_problem_is_in_the_table_of_its_door() -> None:
+    told = {(int(cells[0]), cells[1].strip("`")) for cells in rows("docs/http.md") if cells[0].isdecimal()}
+    assert told == problems()
 
 
 @pytest.mark.parametrize("shape", [RunConfig, SidecarConfig, AppConfig, RouteConfig, HttpConfig])
-def test_every_setting_and_its_default_is_in_the_table(shape: type[msgspec.Struct]) -> None:
-    sections = re.split(r"^## ", read("docs/configuration.md"), flags=re.MULTILINE)
-    section = next(section for section in sections if f"`{shape.__name__}`" in section)
-    told = {cells[0].strip("`"): cells[1] for cells in table_rows(section) if cells[0].startswith("`")}
-    assert told == {field.encode_name: shown_default(field) for field in msgspec.structs.fields(shape)}
+def test_every_setting_is_in_the_table_with_its_default(shape: type[msgspec.Struct]) -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    section = next(part for part in text.split("\n## ") if f"`{shape.__name__}`\n" in part)
+    told = re.findall(r"^\| `(\w+)` \| (.+?) \|", section, re.MULTILINE)
+    assert told == [(field.name, shown_default(field)) for field in msgspec.structs.fields(shape)]
 
 
 def shown_default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
-    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    if isinstance(value, msgspec.Struct):
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if isinstance(default, msgspec.Struct):
         return "see below"
-    return "none" if value is None else f"`{json.dumps(value)}`"
+    return "none" if default is None else f"`{json.dumps(default)}`"
+
+
+def test_every_metric_is_in_the_table() -> None:
+    status = dict.fromkeys([*GAUGES, *COUNTERS], 0) | {"state": "ready", "role": "leader", "refused": {"overloaded": 1}}
+    registry = CollectorRegistry()
+    commit_latency(registry)
+    Admin(lambda: status, registry)
+    endings = {"counter": "_total", "info": "_info"}
+    names = {metric.name + endings.get(metric.type, "") for metric in registry.collect()}
+    assert {word for word in first_cells("docs/operations.md") if word.startswith("quorate_")} == names
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    families = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QuorateError)]
+    codes = {str(kind.exit_code) for kind in families}
+    assert {cells[0] for cells in rows("docs/operations.md") if cells[0].isdecimal()} == codes | {"0", "130"}

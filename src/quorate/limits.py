@@ -26,7 +26,7 @@ RESEND_TICKS = 4
 WINDOW_SLOTS = 32
 """Slots an acceptor votes in above its chosen prefix; it bounds its memory and the size of a Promise."""
 
-PIPELINE_SLOTS = 1
+PIPELINE_SLOTS = 16
 """Batches a leader keeps in flight: half the window, so that a follower a little behind need not refuse."""
 
 RESEND_SLOTS_MAX = 4
@@ -102,11 +102,11 @@ DELIVERY_CACHE_BYTES = 16 * 1024 * 1024
 DELIVERY_SLOTS_MAX = 64
 """Batches the apply loop takes at a time; it decodes them in one go and must not hold up the event loop."""
 
-REPROPOSE_SECONDS = 0.5
+REPROPOSE_SECONDS = 1.0
 """How long a command may stay unseen before it is proposed again under its id: a lost Forward or a dead leader."""
 
-LEADERLESS_SECONDS_MAX = 2.0
-"""A command that found no leader for so long is answered `not_proposed`: an election takes half of that."""
+UNPROPOSED_SECONDS_MAX = 2.0
+"""A command that could not be proposed for so long is answered `not_proposed`: an election takes half of that."""
 
 SWEEP_SECONDS = 0.1
 """Deadlines of waiting calls, and of client connections, are looked at this often, by one timer each."""
@@ -144,6 +144,9 @@ BACKOFF_RESET_SECONDS = 10.0
 
 PERSIST_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 """Votes waiting for a slow disk; past it, what peers and clients send is dropped as if the network had lost it."""
+
+STALL_SECONDS_MAX = 1.0
+"""An event loop that did not turn for so long was paused or starved: others may have gone on without this replica."""
 
 LAG_MAX = 4096
 """Index positions a replica may trail what it knows to be chosen and still be ready."""
@@ -225,6 +228,7 @@ assert WINDOW_SLOTS * (BATCH_BYTES_MAX + COMMAND_BYTES_MAX) < FRAME_BYTES_MAX <=
 assert PIPELINE_SLOTS * 2 <= WINDOW_SLOTS
 assert RECONNECT_SECONDS_MIN < RECONNECT_SECONDS_MAX
 assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
+assert SWEEP_SECONDS * 5 < STALL_SECONDS_MAX
 assert RESPONSE_BODY_BYTES_MAX + RESPONSE_HEAD_BYTES_MAX + 1024 < SESSION_BYTES_MAX
 assert SESSION_WINDOW < TOMBSTONE_WINDOW
 assert RESTART_SECONDS_MIN < RESTART_SECONDS_MAX

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from quorate import limits
@@ -56,18 +56,17 @@ class Letter(NamedTuple):
 
 
 class Member:
-    """One core, its store, and what came of its effects."""
+    """One life of a core, its store, and what came of its effects."""
 
-    def __init__(self, me: ReplicaId, members: tuple[ReplicaId, ...], store: MemoryStore, seed: int) -> None:
+    def __init__(self, me: ReplicaId, members: tuple[ReplicaId, ...], store: MemoryStore, seed: str) -> None:
         self.me = me
         self.store = store
-        self.core = PaxosCore(me, members, random.Random(f"{seed} {me}"), store.recover())
+        recovered = store.recover()
+        self.core = PaxosCore(me, members, random.Random(seed), recovered)
+        self.delivered: Slot = recovered.chosen
+        self.barriers: list[ReadReady] = []
         self.slow_disk = False
         """Persists wait for `Network.sync`."""
-        self.effects: list[Any] = []
-        """Everything the core has asked for, in order."""
-        self.delivered: list[tuple[Slot, Batch]] = []
-        self.barriers: list[ReadReady] = []
         self.unsynced: list[Persist] = []
         self.held: list[Send] = []
         self.durable = 0
@@ -76,23 +75,22 @@ class Member:
     def leads(self) -> bool:
         return self.core.status().role == "leader"
 
-    def values(self) -> list[str]:
-        """Return what was delivered in this life, without the no-ops."""
-        return [batch.payload.decode() for _, batch in self.delivered if batch.size]
-
 
 class Network:
     """Members 1 to `size`, and the letters between them in the order in which they were sent."""
 
-    def __init__(self, size: int = 3, seed: int = 1) -> None:
+    def __init__(self, size: int = 3) -> None:
         self.ids = tuple(ReplicaId(number) for number in range(1, size + 1))
-        self._seed = seed
-        self.members = {me: Member(me, self.ids, MemoryStore(), seed) for me in self.ids}
+        self.members: dict[ReplicaId, Member] = {}
         self.letters: deque[Letter] = deque()
         self.sent: list[Letter] = []
         """Every letter that ever left, the lost ones too."""
         self.chosen: dict[Slot, Batch] = {}
+        """What any member has delivered; all that deliver a slot must agree."""
         self.loses: Callable[[Letter], bool] = lambda letter: False
+        self._lives = 0
+        for me in self.ids:
+            self._boot(me, MemoryStore())
 
     def __getitem__(self, me: ReplicaId) -> Member:
         return self.members[me]
@@ -100,13 +98,17 @@ class Network:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def step(self, me: ReplicaId, event: Event) -> list[Any]:
-        """Give one member an event and carry out the effects, which are returned."""
-        member = self.members[me]
-        effects = member.core.step(event)
-        member.effects += effects
+        """Give one member an event, carry out the effects, and return them."""
+        effects = self.members[me].core.step(event)
         for effect in effects:
-            self._carry_out(member, effect)
+            self._carry_out(self.members[me], effect)
+        if not self.members[me].slow_disk:
+            self.sync(me)
         return effects
+
+    def tell(self, to: ReplicaId, sender: ReplicaId, message: m.Message) -> list[Any]:
+        """Let a message of the test's own arrive, and return the effects."""
+        return self.step(to, Received(sender, message))
 
     def tick(self, count: int, *who: ReplicaId) -> None:
         """Let ticks pass, for all or for some, and every letter arrive after each."""
@@ -118,16 +120,9 @@ class Network:
     def talk(self) -> None:
         """Let letters arrive until none is on its way."""
         while self.letters:
-            self.arrive(self.letters.popleft())
-
-    def arrive(self, letter: Letter) -> None:
-        """Let one letter arrive, unless it is lost or its receiver is down."""
-        if letter.to in self.members and not self.loses(letter):
-            self.step(letter.to, Received(letter.sender, letter.message))
-
-    def tell(self, to: ReplicaId, sender: ReplicaId, message: m.Message) -> list[Any]:
-        """Let a message of the test's own arrive, and return the effects."""
-        return self.step(to, Received(sender, message))
+            letter = self.letters.popleft()
+            if letter.to in self.members and not self.loses(letter):
+                self.step(letter.to, Received(letter.sender, letter.message))
 
     def propose(self, me: ReplicaId, *names: str) -> None:
         """Propose commands one by one, each followed by the conversation it starts."""
@@ -145,26 +140,7 @@ class Network:
         if persists:
             self._commit(member, persists)
 
-    # --- people ------------------------------------------------------------------------------------------------------
-
-    def elect(self, me: ReplicaId) -> Ballot:
-        """Let time pass until `me` leads: nobody else tries, and an older leader is not heard. Returns its ballot."""
-        for _ in range(4 * limits.ELECTION_TICKS_MAX):
-            for other in self.members:
-                self.step(other, Tick())
-                self._withhold(lambda letter: letter.sender != me)
-            self.talk()
-            if self.members[me].leads:
-                return self.members[me].core.status().ballot
-        raise AssertionError(f"replica {me} was not elected")
-
-    def _withhold(self, rule: Callable[[Letter], bool]) -> None:
-        kept = [
-            letter
-            for letter in self.letters
-            if not (rule(letter) and isinstance(letter.message, m.Canvass | m.Heartbeat | m.Accept))
-        ]
-        self.letters = deque(kept)
+    # --- faults ------------------------------------------------------------------------------------------------------
 
     def cut(self, *who: ReplicaId) -> None:
         """Lose every letter to or from these members."""
@@ -173,11 +149,28 @@ class Network:
     def heal(self) -> None:
         self.loses = lambda letter: False
 
-    def crash(self, me: ReplicaId) -> None:
-        """End a member: what its disk has not finished is gone, and so are its held sends."""
-        del self.members[me]._replaceable if False else self.members[me]  # noqa: E501
+    def crash(self, me: ReplicaId) -> MemoryStore:
+        """End a member; only what its disk has finished is left."""
+        return self.members.pop(me).store
 
-    # --- what was said -----------------------------------------------------------------------------------------------
+    def restart(self, me: ReplicaId) -> Member:
+        """Crash a member and start it anew from its disk."""
+        return self._boot(me, self.crash(me))
+
+    def elect(self, me: ReplicaId) -> Ballot:
+        """Let time pass until `me` leads, with nobody else trying and no older leader heard. Returns its ballot."""
+        for _ in range(4 * limits.ELECTION_TICKS_MAX):
+            for other in tuple(self.members):
+                before = len(self.letters)
+                self.step(other, Tick())
+                while other != me and len(self.letters) > before:
+                    self.letters.pop()
+            self.talk()
+            if self.members[me].leads:
+                return self.members[me].core.status().ballot
+        raise AssertionError(f"replica {me} was not elected")
+
+    # --- what happened -----------------------------------------------------------------------------------------------
 
     def said(self, kind: type[M], by: ReplicaId | None = None, to: ReplicaId | None = None) -> list[M]:
         """Return the messages of one type that left, oldest first."""
@@ -186,3 +179,49 @@ class Network:
             for letter in self.sent
             if isinstance(letter.message, kind) and by in (None, letter.sender) and to in (None, letter.to)
         ]
+
+    def log(self, me: ReplicaId) -> list[str]:
+        """Return what `me` knows to be chosen, no-ops as empty strings."""
+        return [self.chosen[slot].payload.decode() for slot in range(1, self.members[me].delivered + 1)]
+
+    # --- the driver's duties -----------------------------------------------------------------------------------------
+
+    def _boot(self, me: ReplicaId, store: MemoryStore) -> Member:
+        self._lives += 1
+        self.members[me] = member = Member(me, self.ids, store, f"life {self._lives}")
+        return member
+
+    def _carry_out(self, member: Member, effect: Any) -> None:
+        match effect:
+            case Persist():
+                member.unsynced.append(effect)
+            case Send() if effect.after > member.durable:
+                member.held.append(effect)
+            case Send():
+                self._post(member.me, effect.to, effect.message)
+            case SendChosen(to, first, last):
+                votes = member.store.read(first, last, limits.LEARN_BYTES)
+                self._post(member.me, (to,), member.core.chosen_message(first, votes))
+            case Deliver(slot, batch):
+                self._deliver(member, slot, batch)
+            case ReadReady():
+                member.barriers.append(effect)
+
+    def _commit(self, member: Member, persists: list[Persist]) -> None:
+        member.store.commit(persists)
+        member.durable = persists[-1].seq
+        held, member.held = member.held, []
+        for send in held:
+            self._carry_out(member, send)
+        self.step(member.me, Persisted(member.durable))
+
+    def _post(self, sender: ReplicaId, to: tuple[ReplicaId, ...], message: Any) -> None:
+        assert sender not in to, "a core does not write to itself"
+        letters = [Letter(sender, receiver, message) for receiver in to]
+        self.letters += letters
+        self.sent += letters
+
+    def _deliver(self, member: Member, slot: Slot, batch: Batch) -> None:
+        assert slot == member.delivered + 1, "slots are delivered in order, each once"
+        assert self.chosen.setdefault(slot, batch) == batch, f"two values chosen in slot {slot}"
+        member.delivered = slot

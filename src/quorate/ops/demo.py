@@ -125,7 +125,9 @@ class Demo:
         rows = self._rows()
         values = [counter_value(row["client_url"]) for row in rows]
         self._check(len(set(values)) == 1, f"the three values are equal: {', '.join(map(str, values))}")
-        self._check(_agree(rows, "applied"), f"all have applied the same {rows[0]['applied']} requests")
+        self._check(
+            _agree(rows, "applied"), f"all have applied the same {rows[0]['applied']} requests, retries included"
+        )
         self._check(
             _agree(rows, "digest"), f"equal digests over every request and answer: {str(rows[0]['digest'])[:16]}"
         )

@@ -108,7 +108,10 @@ class Supervisor:
     def _row(self, name: str, child: Child) -> dict[str, Any]:
         config = self._configs[name]
         known: dict[str, Any] = dict.fromkeys(("role", "leader", "applied", "lag", "digest", "app_pid"))
-        row = known | {"state": "starting"} | self._told.get(name, {})
+        told = self._told.get(name, {})
+        if told.get("sidecar_pid", child.pid) != child.pid:  # the words of a sidecar that has died since
+            told = {}
+        row = known | {"state": "starting"} | told
         row |= {
             "name": name,
             "client_url": f"http://{config.client}",

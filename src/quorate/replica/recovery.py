@@ -42,12 +42,12 @@ class LastIndex(msgspec.Struct, frozen=True):
 
 
 class Recovery:
-    """Keeps one copy of the service up and caught up; `on_ready` is told whenever `ready` changes."""
+    """Keeps one copy of the service up and caught up; `on_ready` is told whenever `ready` may have changed."""
 
     def __init__(
         self, mode: StateMode, service: Service, ordering: Ordering, applier: Applier, lane: Upstream, pool: Upstream
     ) -> None:
-        self.state: State = "starting"
+        self._state: State = "starting"
         self.on_ready: Callable[[bool], None] = lambda ready: None
         self._mode = mode
         self._service = service
@@ -56,9 +56,18 @@ class Recovery:
         self._lane = lane
         self._pool = pool
         self._failed: asyncio.Queue[CallFailed] = asyncio.Queue(maxsize=1)
+        self._loop = asyncio.get_running_loop()
+        self._awake_at = self._loop.time()
+        """When the event loop was last seen to turn; a gap means that the process was paused or starved."""
         self._suspect: Index = 0
         """The command at which a living service dropped its connection, and was restarted for it."""
         applier.on_trouble = self._failed.put_nowait
+
+    @property
+    def state(self) -> State:
+        """Where this copy stands. One that was asleep lags, until it has looked around."""
+        asleep = self._loop.time() - self._awake_at > limits.STALL_SECONDS_MAX
+        return "lagging" if self._state == "ready" and asleep else self._state
 
     @property
     def ready(self) -> bool:
@@ -137,18 +146,18 @@ class Recovery:
         return None
 
     async def _catch_up(self) -> None:
-        """Become ready after a barrier; afterwards leave and rejoin as the lag demands."""
-        target = await self._barrier()
-        while self._applier.point < target:
-            await asyncio.sleep(limits.TICK_SECONDS)
-        self._applier.replaying = False
-        self._enter("ready")
+        """Become ready after a barrier, and again each time that this copy fell behind."""
         while True:
-            await asyncio.sleep(limits.SWEEP_SECONDS)
-            if self.state == "ready" and self.lag > limits.LAG_MAX:
-                self._enter("lagging")
-            elif self.state == "lagging" and self.lag < limits.LAG_MAX // 2:
-                self._enter("ready")
+            target = await self._barrier()
+            while self._applier.point < target or self.lag > limits.LAG_MAX // 2:
+                await asyncio.sleep(limits.TICK_SECONDS)
+            self._applier.replaying = False
+            self._awake_at = self._loop.time()
+            self._enter("ready")
+            while self.ready and self.lag <= limits.LAG_MAX:
+                self._awake_at = self._loop.time()
+                await asyncio.sleep(limits.SWEEP_SECONDS)
+            self._enter("lagging")
 
     async def _barrier(self) -> Slot:
         reached: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
@@ -175,7 +184,6 @@ class Recovery:
             self._applier.settle(BAD_UPSTREAM)
 
     def _enter(self, state: State) -> None:
-        was_ready, self.state = self.ready, state
+        self._state = state
         log.info("state", state=state, applied=self._applier.applied, lag=self.lag)
-        if self.ready != was_ready:
-            self.on_ready(self.ready)
+        self.on_ready(self.ready)

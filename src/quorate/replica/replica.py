@@ -56,7 +56,7 @@ def not_proposed(request_id: bytes) -> Outcome:
     return problem(
         503,
         "not_proposed",
-        "No leader took the request in time",
+        "The request found no leader, or no room in the order, in time",
         "the request was not executed and may be sent again as it is",
         retryable=True,
         retry_after=1,
@@ -87,16 +87,27 @@ class Readiness(Protocol):
 class Waiter:
     """A command of one of our clients, until it was applied or its deadline came."""
 
-    __slots__ = ("born_at", "command", "deadline", "done", "fingerprint", "horizon", "offered_at", "size", "taken")
+    __slots__ = (
+        "born_at",
+        "command",
+        "deadline",
+        "done",
+        "fingerprint",
+        "horizon",
+        "offered_at",
+        "seed",
+        "size",
+        "taken",
+    )
 
-    def __init__(
-        self, command: bytes, fingerprint: bytes, deadline: float, done: Callable[[Reply], None], now: float
-    ) -> None:
-        self.command = command
-        self.fingerprint = fingerprint
+    def __init__(self, command: Command, deadline: float, done: Callable[[Reply], None], now: float) -> None:
+        self.command = encode_command(command)
+        self.fingerprint = command.fingerprint
+        self.seed = command.seed
+        """Tells this submission from another one under the same key, to whichever replica it was made."""
         self.deadline = deadline
         self.done = done
-        self.size = len(command)
+        self.size = len(self.command)
         self.born_at = self.offered_at = now
         self.taken = False
         """The ordering has had it at least once: from then on its outcome is unknown until it is delivered."""
@@ -138,7 +149,8 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self._waiters: dict[bytes, Waiter] = {}
         self._waiting_bytes = 0
-        self._outbox: list[Waiter] = []
+        self._outbox: dict[bytes, Waiter] = {}
+        """Commands to be proposed, by request id."""
         self._flush_scheduled = False
         self._closed = False
         self._submitted = self._proposed = self._replayed = 0
@@ -162,23 +174,21 @@ class Replica:
         if refusal is not None:
             done(refusal)
             return
-        command = encode_command(
-            Command(
-                request_id,
-                self._applier.applied,
-                time.time_ns() // 1_000_000,
-                secrets.randbits(64),
-                fingerprint,
-                call.method,
-                call.head,
-                call.body,
-            )
+        command = Command(
+            request_id,
+            self._applier.applied,
+            time.time_ns() // 1_000_000,
+            secrets.randbits(64),
+            fingerprint,
+            call.method,
+            call.head,
+            call.body,
         )
-        waiter = Waiter(command, fingerprint, deadline, done, self._loop.time())
+        waiter = Waiter(command, deadline, done, self._loop.time())
         self._waiters[request_id] = waiter
         self._waiting_bytes += waiter.size
         self._submitted += 1
-        self._offer(waiter)
+        self._offer(request_id, waiter)
 
     def read(self, call: Call, mode: ReadMode, at_least: Index, deadline: float, done: Callable[[Reply], None]) -> None:
         """Serve a call off the log; a linearizable or stale one not before index `at_least` is applied here."""
@@ -234,22 +244,42 @@ class Replica:
 
     # --- towards the order -------------------------------------------------------------------------------------------
 
-    def _offer(self, waiter: Waiter) -> None:
-        """Put a command into the next batch: all that arrive in one turn of the loop are proposed together."""
-        self._outbox.append(waiter)
-        if not self._flush_scheduled:
+    def _offer(self, request_id: bytes, waiter: Waiter) -> None:
+        self._outbox[request_id] = waiter
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Propose together what waits, at the end of this turn of the loop, once that is as much as is under way.
+
+        So a lone command leaves at once, and under load the commands of half the clients share a batch, its messages
+        and its fsync, while those of the other half are executed.
+        """
+        if not self._flush_scheduled and 2 * len(self._outbox) >= len(self._waiters):
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        outbox, self._outbox = self._outbox, []
-        taken = self._ordering.propose(encode_batch([waiter.command for waiter in outbox]))
-        now = self._loop.time()
-        for waiter in outbox:
-            waiter.offered_at, waiter.horizon = now, None
-            waiter.taken = waiter.taken or taken
-        self._proposed += len(outbox) if taken else 0
+        while self._outbox:
+            chunk = self._next_chunk()
+            if not self._ordering.propose(encode_batch([waiter.command for waiter in chunk.values()])):
+                return  # it stays in the outbox; the sweep comes back to it
+            now = self._loop.time()
+            for request_id, waiter in chunk.items():
+                del self._outbox[request_id]
+                waiter.offered_at, waiter.horizon, waiter.taken = now, None, True
+            self._proposed += len(chunk)
+
+    def _next_chunk(self) -> dict[bytes, Waiter]:
+        """Return the head of the outbox, no more than fits a batch, but one command at least."""
+        chunk: dict[bytes, Waiter] = {}
+        size = 0
+        for request_id, waiter in self._outbox.items():
+            size += waiter.size
+            if chunk and size > limits.BATCH_BYTES_MAX:
+                break
+            chunk[request_id] = waiter
+        return chunk
 
     def _on_applied(self, applied: Applied) -> None:
         command = applied.command
@@ -260,11 +290,15 @@ class Replica:
             session = self._applier.sessions.find(command.request_id) if applied.replayed else None
             index = applied.index if session is None else session.index
             self._observe(self._loop.time() - waiter.born_at)
-            waiter.done(Reply(applied.outcome, index, command.request_id, applied.replayed))
+            replayed = applied.replayed or command.seed != waiter.seed
+            waiter.done(Reply(applied.outcome, index, command.request_id, replayed))
         self._reads.release()
+        if self._outbox:
+            self._flush_soon()
 
     def _forget(self, request_id: bytes, waiter: Waiter) -> None:
         del self._waiters[request_id]
+        self._outbox.pop(request_id, None)
         self._waiting_bytes -= waiter.size
 
     # --- deadlines ---------------------------------------------------------------------------------------------------
@@ -276,21 +310,22 @@ class Replica:
         self._loop.call_later(limits.SWEEP_SECONDS, self._sweep)
         now = self._loop.time()
         for request_id, waiter in list(self._waiters.items()):
-            leaderless = not waiter.taken and now - waiter.born_at > limits.LEADERLESS_SECONDS_MAX
-            if now >= waiter.deadline or leaderless:
+            waited_long = not waiter.taken and now - waiter.born_at > limits.UNPROPOSED_SECONDS_MAX
+            if now >= waiter.deadline or waited_long:
                 self._expire(request_id, waiter)
-            elif not waiter.taken or now - waiter.offered_at > limits.REPROPOSE_SECONDS:
-                self._propose_again(waiter)
+            elif waiter.taken and now - waiter.offered_at > limits.REPROPOSE_SECONDS:
+                self._propose_again(request_id, waiter)
         self._reads.sweep()
+        self._flush()
 
     def _expire(self, request_id: bytes, waiter: Waiter) -> None:
         self._forget(request_id, waiter)
         refusal = outcome_unknown(request_id) if waiter.taken else not_proposed(request_id)
         waiter.done(Reply(refusal, 0, request_id))
 
-    def _propose_again(self, waiter: Waiter) -> None:
+    def _propose_again(self, request_id: bytes, waiter: Waiter) -> None:
         """Offer a command again, but only once everything chosen since was applied: it may just be waiting its turn."""
-        if waiter.taken and waiter.horizon is None:
+        if waiter.horizon is None:
             waiter.horizon = self._ordering.status().point
-        if not waiter.taken or (waiter.horizon is not None and self._applier.point >= waiter.horizon):
-            self._offer(waiter)
+        elif self._applier.point >= waiter.horizon:
+            self._offer(request_id, waiter)
