@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -16,7 +17,9 @@ from quorate import errors
 from quorate.config import AppConfig, HttpConfig, RouteConfig, RunConfig, SidecarConfig
 from quorate.errors import QuorateError
 from quorate.ops.admin import COUNTERS, GAUGES, Admin, commit_latency
+from quorate.ops.view import _STATES
 from quorate.protocols.requests import _REFUSALS
+from quorate.replica.recovery import State
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "quorate"
@@ -128,3 +131,7 @@ def test_every_exit_code_is_in_the_table() -> None:
     families = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QuorateError)]
     codes = {str(kind.exit_code) for kind in families}
     assert {cells[0] for cells in rows("docs/operations.md") if cells[0].isdecimal()} == codes | {"0", "130"}
+
+
+def test_every_state_is_in_the_table() -> None:
+    assert set(get_args(State)) | set(_STATES) <= first_cells("docs/operations.md")

@@ -38,6 +38,9 @@ Storage = Annotated[Literal["sync", "memory"], Meta(description='"sync" (fsync b
 State = Annotated[Literal["volatile", "contract"], Meta(description='"volatile" or "contract"')]
 Loop = Annotated[Literal["auto", "asyncio", "uvloop"], Meta(description='"auto", "asyncio" or "uvloop"')]
 Mode = Annotated[Literal["ordered", "read", "stale", "pass"], Meta(description='"ordered", "read", "stale" or "pass"')]
+Pipeline = Annotated[
+    int, Meta(ge=1, le=limits.PIPELINE_CALLS_MAX, description=f"a whole number from 1 to {limits.PIPELINE_CALLS_MAX}")
+]
 Words = Annotated[list[str], Meta(description='a list of strings, as in ["python", "app.py"]')]
 
 
@@ -77,6 +80,8 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     command: Words | None = None
     env: Annotated[dict[str, str], Meta(description="a table of strings")] = {}
     """Added to the sidecar's own environment, beside PORT and its kin."""
+    pipeline: Pipeline = 1
+    """Ordered calls sent ahead of their answers; above 1 only for a service that executes pipelined ones in turn."""
     state_dir: str | None = None
     """The service's own directory, told to it as QUORATE_STATE_DIR; emptied before a `volatile` service starts."""
 
@@ -119,6 +124,8 @@ class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     storage: Storage = "sync"
     state: State = "volatile"
     command: Words = []
+    pipeline: Pipeline = 1
+    """Ordered calls sent ahead of their answers; above 1 only for a service that executes pipelined ones in turn."""
     request_seconds: Seconds = limits.REQUEST_SECONDS_MAX
     loop: Loop = "auto"
     http: HttpConfig = HttpConfig()

@@ -93,6 +93,10 @@ SESSION_WINDOW = 131_072
 SESSION_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of stored outcomes; the oldest go first. Counted from outcomes alone, so that replicas evict the same ones."""
 
+EVICTION_INTERVAL = 64
+"""Positions between evictions. In between, what a command finds in the session table depends on its own id alone, so
+that it may be sent to the service before the answers to those ahead of it are in."""
+
 TOMBSTONE_WINDOW = 4 * SESSION_WINDOW
 """Positions for which the bare key is remembered after its outcome went: a late retry is refused, never executed."""
 
@@ -110,6 +114,9 @@ UNPROPOSED_SECONDS_MAX = 2.0
 
 SWEEP_SECONDS = 0.1
 """Deadlines of waiting calls, and of client connections, are looked at this often, by one timer each."""
+
+PIPELINE_CALLS_MAX = 64
+"""Ordered calls on their way to a service that is declared to take pipelined requests one after the other."""
 
 READ_CONNECTIONS_MAX = 16
 """Connections to the service for calls that stay off the log; one call at a time on each."""

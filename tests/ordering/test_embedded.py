@@ -193,6 +193,7 @@ async def test_a_restarted_replica_has_its_log_at_once(tmp_path: Path) -> None:
     await cluster.start()
     host = await cluster.leader()
     host.ordering.propose(batch("a", "b"))
+    await cluster.all_read(2)
     host.ordering.propose(batch("c"))
     await cluster.all_read(3)
     await cluster.stop()

@@ -100,6 +100,9 @@ def run(
     state: Annotated[
         Literal["volatile", "contract"] | None, _setting("state", "Who keeps the state.", "Storage", "--state")
     ] = None,
+    pipeline: Annotated[
+        int | None, _setting("pipeline", "Calls ahead of their answers.", "Cluster", "--pipeline")
+    ] = None,
     request_seconds: Annotated[
         float | None, _setting("request_seconds", "Deadline of a request.", "Cluster", "--request-seconds")
     ] = None,
@@ -120,6 +123,7 @@ def run(
         "data_dir": str(data_dir.absolute()) if data_dir else None,
         "storage": storage,
         "state": state,
+        "pipeline": pipeline,
         "request_seconds": request_seconds,
         "loop": loop,
         "command": command or None,

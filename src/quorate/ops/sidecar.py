@@ -76,9 +76,9 @@ class Sidecar:
         self._ordering = _open_ordering(config)
         self._service = _service(config, presumed_fresh=self._ordering.status().last_index == 0)
         http = HttpLimits(body_bytes_max=config.http.body_bytes_max)
-        self._lane = Upstream(config.app.address, http, 1)
+        self._lane = Upstream(config.app.address, http, 1, depth=config.app.pipeline)
         self._pool = Upstream(config.app.address, http, limits.READ_CONNECTIONS_MAX, retry_lost=True)
-        self._applier = Applier(self._ordering, self._lane)
+        self._applier = Applier(self._ordering, self._lane, config.app.pipeline)
         self._ordering.on_delivered = self._applier.advance
         self._recovery = Recovery(config.state, self._service, self._ordering, self._applier, self._lane, self._pool)
         self._recovery.on_ready = lambda ready: self._turned.set()

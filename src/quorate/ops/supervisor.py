@@ -178,6 +178,7 @@ def sidecar_configs(run: RunConfig, plan: PortPlan, cluster: str, directory: Run
         app = AppConfig(
             address=f"{HOST}:{each.app}",
             command=[word.replace("{port}", str(each.app)) for word in run.command],
+            pipeline=run.pipeline,
             state_dir=str(home / "app"),
         )
         configs.append(

@@ -8,6 +8,7 @@ says 101 to a request that asked for no upgrade, or exceeds the bounds is not re
 from __future__ import annotations
 
 import re
+from collections import deque
 from http import HTTPStatus
 
 from quorate.errors import Misbehaviour
@@ -52,7 +53,7 @@ class BadResponse(Misbehaviour):
 
 
 class ResponseParser:
-    """One answer at a time: `expect`, then `feed` until an outcome comes; after `BadResponse` the parser is spent."""
+    """Answers in the order of their requests: `expect` each, then `feed`; after `BadResponse` the parser is spent."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.started = False
@@ -66,7 +67,8 @@ class ResponseParser:
         )
         self._dribbling = False
         """The head did not come whole: its blank line is looked for before anything else."""
-        self._method: bytes | None = None
+        self._methods: deque[bytes] = deque()
+        """Of the requests whose answers are awaited, in the order in which they were sent."""
         self._interim_left = 0
         self._headed: tuple[int, bytes] | None = None
         """Status and field lines of the answer whose body is awaited."""
@@ -75,27 +77,32 @@ class ResponseParser:
 
     def expect(self, method: bytes) -> None:
         """Await the answer to a request that was sent; its method decides about the body."""
-        assert self._method is None, "the answer before has been read"
         assert self.keep_alive, "the connection still takes requests"
-        self._method = method
-        self._interim_left = self._limits.interim_responses_max
-        self.started = False
+        if not self._methods:
+            self._interim_left = self._limits.interim_responses_max
+            self.started = False
+        self._methods.append(method)
 
     def feed(self, data: bytes) -> Outcome | None:
-        """Take bytes as they came; return the outcome once it is complete. Raises `BadResponse`."""
-        if self._method is None:
+        """Take bytes as they came; return the next outcome once it is complete. Raises `BadResponse`.
+
+        While answers to further requests are awaited, ask again with no bytes: one may have come along.
+        """
+        if not self._methods:
             raise BadResponse("the service sent what nobody asked for")
-        self.started = True
         self._buffer += data
+        if not self._buffer and self._headed is None:
+            return None
+        self.started = True
         try:
-            return self._advance(self._method)
+            return self._advance(self._methods[0])
         except Malformed as fault:
             raise BadResponse(f"the service answered against the protocol: {fault.what}") from None
 
     def eof(self) -> Outcome | None:
         """The service closed: return the outcome that this completes, None if none was awaited, or `BadResponse`."""
         self.keep_alive = False
-        if self._method is None:
+        if not self._methods:
             return None
         if self._headed is not None and self._length == _UNTIL_CLOSE:
             return self._complete(*self._headed, bytes(self._buffer))
@@ -178,9 +185,13 @@ class ResponseParser:
         return self._complete(status, head, body)
 
     def _complete(self, status: int, head: bytes, body: bytes) -> Outcome:
-        if self._length == _UNTIL_CLOSE or self._buffer:  # bytes beyond the answer: whose would they be?
+        self._methods.popleft()
+        self._headed = None
+        self._interim_left = self._limits.interim_responses_max
+        self.started = False
+        # Bytes beyond the last answer: whose would they be?
+        if self._length == _UNTIL_CLOSE or (self._buffer and not self._methods):
             self.keep_alive = False
-        self._method = self._headed = None
         return Outcome(status, head, body)
 
 

@@ -17,6 +17,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from quorate import limits
 from quorate.ordering import Ordering
 from quorate.protocols.canonical import delivery_bytes
 from quorate.protocols.problems import problem
@@ -65,7 +66,7 @@ class Applier:
     point.
     """
 
-    def __init__(self, ordering: Ordering, lane: Upstream) -> None:
+    def __init__(self, ordering: Ordering, lane: Upstream, depth: int = 1) -> None:
         self.on_applied: Callable[[Applied], None] = lambda applied: None
         self.on_progress: Callable[[], None] = lambda: None
         self.on_trouble: Callable[[CallFailed], None] = lambda failed: None
@@ -73,10 +74,14 @@ class Applier:
         """Deliveries say Quorate-Replay: what is executed now happened before, or happens elsewhere."""
         self.executed = 0
         """Calls made to the service since this process began; replays count."""
+        self.alone: Index = 0
+        """A command that goes to the service with no other before or behind it on the way: its failure is in question.
+        """
         self.holds = 0
         """Readers that must not see a write under way; no command is taken while there are any."""
         self._ordering = ordering
         self._lane = lane
+        self._depth = depth
         self._running = False
         self._generation = 0
         """Grows with each reset, so that an answer to a call made before it is not taken for one made after."""
@@ -90,10 +95,12 @@ class Applier:
         self.digest_complete = True
         """False once a command was passed over whose outcome is not known: then the digest compares with nothing."""
         self.time_ms = 0
+        """The agreed time at `applied`."""
+        self._sent_time_ms = 0
         self.sessions = SessionTable()
         self._todo: deque[Turn] = deque()
         self._fetched: Slot = 0
-        self._current: Turn | None = None
+        self._sent: deque[Turn] = deque()
         self._generation += 1
 
     def pass_over(self, index: Index) -> None:
@@ -115,33 +122,38 @@ class Applier:
         self.advance()
 
     def stop(self) -> None:
-        """Apply nothing more; an answer under way is ignored, and its command is taken again at the next start."""
+        """Apply nothing more; answers under way are ignored, and their commands are taken again at the next start."""
         self._running = False
         self._generation += 1
-        if self._current is not None:
-            self._todo.appendleft(self._current)
-            self._current = None
+        self._todo.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self._sent_time_ms = self.time_ms
 
     def advance(self) -> None:
-        """Apply what there is, unless a call is under way or readers hold the service."""
-        while self._running and self._current is None and not self.holds:
+        """Apply what there is, as far as the service may have it and readers do not hold it."""
+        while self._running and not self.holds and len(self._sent) < self._depth:
             if not self._todo and not self._refill():
+                return
+            if self._sent and not self._may_follow(self._todo[0]):
                 return
             self._take(self._todo.popleft())
 
     def settle(self, outcome: Outcome) -> None:
-        """Record `outcome` for the command that is at the service, and go on."""
-        turn = self._current
-        assert turn is not None
+        """Record `outcome` for the oldest command at the service, and go on."""
+        turn = self._sent.popleft()
         assert turn.command is not None
-        self._current = None
         self._finish(turn, turn.command, outcome)
         self.advance()
 
     @property
     def current_index(self) -> Index:
-        """The index of the command at the service now; 0 when there is none."""
-        return self._current.index if self._current is not None else 0
+        """The index of the oldest command at the service; 0 when there is none."""
+        return self._sent[0].index if self._sent else 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many commands are at the service."""
+        return len(self._sent)
 
     @property
     def backlog(self) -> int:
@@ -163,18 +175,30 @@ class Applier:
                 self._todo.append(Turn(0, None, entry.point))
         return bool(entries)
 
+    def _may_follow(self, turn: Turn) -> bool:
+        """Say whether a turn may go out behind others; what can't be executed waits, so that indices stay in order."""
+        first, command = self._sent[0], turn.command
+        if command is None or self.alone in (first.index, turn.index):
+            return False
+        if turn.index % limits.EVICTION_INTERVAL == 1:  # what it may still find depends on all before it
+            return False
+        sent = any(
+            before.command is not None and before.command.request_id == command.request_id for before in self._sent
+        )
+        return not sent and self.sessions.judge(command).outcome is None
+
     def _take(self, turn: Turn) -> None:
         index, command = turn.index, turn.command
         if command is None:
             self._reach(turn.point)
             return
-        assert index == self.applied + 1, (index, self.applied)
-        self.time_ms = max(self.time_ms, command.time_ms)
+        assert index == self.applied + len(self._sent) + 1, (index, self.applied)
         verdict = self.sessions.judge(command)
         if verdict.outcome is not None:
             self._record(turn, command, verdict.outcome, replayed=verdict.replayed)
             return
-        self._current = turn
+        self._sent.append(turn)
+        self._sent_time_ms = max(self._sent_time_ms, self.time_ms, command.time_ms)
         self.executed += 1
         generation = self._generation
         data = delivery_bytes(command.head, self._injected(index, command), command.body)
@@ -184,7 +208,7 @@ class Applier:
         """The agreed facts about a delivery, the same at every replica but for the replay mark."""
         return (
             b"Quorate-Index: %d\r\n" % index
-            + b"Quorate-Time: %d\r\n" % self.time_ms
+            + b"Quorate-Time: %d\r\n" % self._sent_time_ms
             + b"Quorate-Seed: %d\r\n" % command.seed
             + b"Quorate-Request-Id: %b\r\n" % command.request_id.hex().encode()
             + b"log-index: %d\r\n" % index
@@ -195,6 +219,7 @@ class Applier:
         if generation != self._generation:
             return
         if isinstance(answer, CallFailed):
+            self._generation += 1  # what was sent behind it fails with it
             self.on_trouble(answer)
         else:
             self.settle(answer)
@@ -205,6 +230,7 @@ class Applier:
 
     def _record(self, turn: Turn, command: Command, outcome: Outcome, *, replayed: bool = False) -> None:
         self.applied = turn.index
+        self.time_ms = max(self.time_ms, command.time_ms)
         self.digest = extend_digest(self.digest, turn.index, command, outcome)
         self._reach(turn.point)
         self.on_applied(Applied(turn.index, command, outcome, replayed))

@@ -59,8 +59,6 @@ class Recovery:
         self._loop = asyncio.get_running_loop()
         self._awake_at = self._loop.time()
         """When the event loop was last seen to turn; a gap means that the process was paused or starved."""
-        self._suspect: Index = 0
-        """The command at which a living service dropped its connection, and was restarted for it."""
         applier.on_trouble = self._failed.put_nowait
 
     @property
@@ -176,9 +174,9 @@ class Recovery:
             index = self._applier.current_index
             if failed.fate in (Fate.REFUSED, Fate.SILENT) or await self._service.has_ended():
                 return failed.why
-            if failed.fate is Fate.LOST and self._suspect != index:
-                # It may have been executed or not. On a rebuilt service, over a fresh connection, it will show.
-                self._suspect = index
+            if self._applier.in_flight > 1 or (failed.fate is Fate.LOST and self._applier.alone != index):
+                # It, or those behind it, may have been executed or not. Alone on a rebuilt service it will show.
+                self._applier.alone = index
                 return failed.why
             log.warning("bad answer recorded as 502", index=index, why=failed.why)
             self._applier.settle(BAD_UPSTREAM)

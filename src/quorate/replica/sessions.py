@@ -88,10 +88,14 @@ class SessionTable:
         return EXECUTE
 
     def store(self, index: Index, command: Command, outcome: Outcome) -> None:
-        """Remember an execution, and forget what its position or its size pushes out of the window."""
+        """Remember an execution; every EVICTION_INTERVAL, forget what is out of the window or too much."""
         self._sessions[command.request_id] = Session(index, command.fingerprint, outcome)
         self._order.append(command.request_id)
         self._bytes += _weight(outcome)
+        if index % limits.EVICTION_INTERVAL == 0:
+            self._evict_beyond(index)
+
+    def _evict_beyond(self, index: Index) -> None:
         oldest = self._sessions[self._order[0]].index
         while oldest <= index - limits.SESSION_WINDOW or self._bytes > limits.SESSION_BYTES_MAX:
             self._evict()

@@ -19,6 +19,7 @@ from quorate.protocols.fields import HttpLimits
 from quorate.protocols.responses import BadResponse, ResponseParser
 from quorate.types import Outcome
 
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 RESTARTING = "the service is being restarted"
 
 
@@ -42,44 +43,47 @@ Answer = Outcome | CallFailed
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection to the service, with at most one call on it."""
+    """One kept-alive connection to the service, with at most `depth` calls on it, answered in order."""
 
-    def __init__(self, http: HttpLimits) -> None:
-        self._http = http
+    def __init__(self, http: HttpLimits, depth: int) -> None:
+        self._depth = depth
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = ResponseParser(http)
-        self._done: Callable[[Answer], None] | None = None
-        self._sent_at = 0.0
-        self.idle_since = self._loop.time()
+        self._calls: deque[Callable[[Answer], None]] = deque()
+        self._moved_at = self._loop.time()
+        """When the connection last came into use, or brought an answer."""
 
     @property
-    def usable(self) -> bool:
-        """Say whether a call may be sent now, with no fear that the service is just closing the idle connection."""
+    def open(self) -> bool:
+        """Say whether the connection stands, with no fear that the service is just closing it for being idle."""
         return (
             self._transport is not None
             and not self._transport.is_closing()
-            and self._done is None
-            and self._loop.time() - self.idle_since < limits.SERVICE_IDLE_SECONDS_MAX
+            and (bool(self._calls) or self._loop.time() - self._moved_at < limits.SERVICE_IDLE_SECONDS_MAX)
         )
+
+    @property
+    def room(self) -> bool:
+        """Say whether one more call may be sent now."""
+        return len(self._calls) < self._depth
 
     def call(self, data: bytes, method: bytes, done: Callable[[Answer], None]) -> None:
         """Send a request; `done` is called once, from a later event."""
         assert self._transport is not None
-        assert self._done is None, "one call at a time"
-        self._done = done
-        self._sent_at = self._loop.time()
+        if not self._calls:
+            self._moved_at = self._loop.time()
+        self._calls.append(done)
         self._parser.expect(method)
         self._transport.write(data)
 
     def expire(self, now: float) -> None:
-        """Give up a call that has waited too long."""
-        if self._done is not None and now - self._sent_at > limits.SERVICE_CALL_SECONDS_MAX:
-            self._finish(CallFailed(Fate.SILENT, f"no answer in {limits.SERVICE_CALL_SECONDS_MAX:g} s"))
-            self.abort()
+        """Give up the calls if no answer has come for too long."""
+        if self._calls and now - self._moved_at > limits.SERVICE_CALL_SECONDS_MAX:
+            self._fail(CallFailed(Fate.SILENT, f"no answer in {limits.SERVICE_CALL_SECONDS_MAX:g} s"))
 
     def abort(self) -> None:
-        """Drop the connection; a call on it fails as LOST."""
+        """Drop the connection; calls on it fail as LOST."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -90,37 +94,36 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are of no asyncio class
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the answer."""
-        assert self._transport is not None
+        """Take bytes of answers."""
         try:
             outcome = self._parser.feed(data)
+            while outcome is not None:
+                self._moved_at = self._loop.time()
+                if not self._parser.keep_alive and self._transport is not None:
+                    self._transport.close()
+                self._calls.popleft()(outcome)
+                outcome = self._parser.feed(b"") if self._calls else None
         except BadResponse as error:
-            self._transport.abort()
-            self._finish(CallFailed(Fate.BROKEN, str(error)))
-            return
-        if outcome is not None:
-            if not self._parser.keep_alive:
-                self._transport.close()
-            self._finish(outcome)
+            self._fail(CallFailed(Fate.BROKEN, str(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Learn what the end of the connection means for the call on it."""
+        """Learn what the end of the connection means for the calls on it."""
         self._transport = None
         try:
             outcome = self._parser.eof()
         except BadResponse as error:
-            fate = Fate.BROKEN if self._parser.started else Fate.LOST
-            self._finish(CallFailed(fate, str(error)))
+            self._fail(CallFailed(Fate.BROKEN if self._parser.started else Fate.LOST, str(error)))
             return
-        if outcome is not None:
-            self._finish(outcome)
+        if outcome is not None and self._calls:
+            self._calls.popleft()(outcome)
+        self._fail(CallFailed(Fate.LOST, "the service closed the connection without an answer"))
 
-    def _finish(self, answer: Answer) -> None:
-        if self._done is None:
-            return
-        done, self._done = self._done, None
-        self.idle_since = self._loop.time()
-        done(answer)
+    def _fail(self, failed: CallFailed) -> None:
+        """End the connection, and with it the calls: the first of them as `failed`, any others as LOST."""
+        self.abort()
+        while self._calls:
+            self._calls.popleft()(failed)
+            failed = CallFailed(Fate.LOST, failed.why)
 
 
 class _Waiting(NamedTuple):
@@ -131,20 +134,25 @@ class _Waiting(NamedTuple):
 
 
 class Upstream:
-    """Calls to the service at `address` ("host:port") over at most `connections_max` connections.
+    """Calls to the service at `address` ("host:port") over at most `connections_max` connections, `depth` on each.
 
-    `retry_lost` is for safe calls alone: one that was lost on a kept connection is sent once more on a fresh one.
+    With one connection, calls are sent in the order in which they are made. With `retry_lost`, a call of a safe method
+    (RFC 9110 §9.2.1) that was lost on a kept connection is sent once more on a fresh one.
     """
 
-    def __init__(self, address: str, http: HttpLimits, connections_max: int, *, retry_lost: bool = False) -> None:
+    def __init__(
+        self, address: str, http: HttpLimits, connections_max: int, *, depth: int = 1, retry_lost: bool = False
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._http = http
         self._connections_max = connections_max
+        self._depth = depth
         self._retry_lost = retry_lost
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
+        """Connections with room for a call; the one used last is used next."""
+        self._full: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._resets = 0
         """A connection that was asked for before the last reset must carry nothing: its call has been given up."""
@@ -152,16 +160,17 @@ class Upstream:
         self._sweeper = self._loop.call_later(limits.SERVICE_WATCH_SECONDS, self._sweep)
 
     def call(self, data: bytes, method: bytes, done: Callable[[Answer], None]) -> None:
-        """Send a request as soon as a connection is free; `done` is called once, from a later event."""
-        self._start(_Waiting(data, method, done, self._retry_lost))
+        """Send a request as soon as a connection has room; `done` is called once, from a later event."""
+        self._start(_Waiting(data, method, done, self._retry_lost and method in SAFE_METHODS))
 
     def reset(self) -> None:
         """Drop every connection and every call on or before one; they fail, and none of them is sent any more."""
         self._resets += 1
         waiting, self._queue = self._queue, deque()
-        for connection in (*self._busy, *self._idle):
+        for connection in (*self._full, *self._idle):
             connection.abort()
         self._idle.clear()
+        self._full.clear()
         for call in waiting:
             call.done(CallFailed(Fate.REFUSED, RESTARTING))
 
@@ -177,17 +186,16 @@ class Upstream:
         """Give up calls that have waited too long; one timer for all of them."""
         self._sweeper = self._loop.call_later(limits.SERVICE_WATCH_SECONDS, self._sweep)
         now = self._loop.time()
-        for connection in tuple(self._busy):
+        for connection in (*self._full, *self._idle):
             connection.expire(now)
 
     def _start(self, waiting: _Waiting) -> None:
         while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                self._send(connection, waiting)
+            if self._idle[-1].open:
+                self._send(self._idle[-1], waiting)
                 return
-            connection.abort()
-        if len(self._busy) + len(self._connecting) < self._connections_max:
+            self._idle.pop().abort()
+        if len(self._full) + len(self._connecting) < self._connections_max:
             task = self._loop.create_task(self._connect(waiting))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
@@ -197,7 +205,9 @@ class Upstream:
     async def _connect(self, waiting: _Waiting) -> None:
         resets = self._resets
         try:
-            _, connection = await self._loop.create_connection(lambda: Connection(self._http), self._host, self._port)
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self._http, self._depth), self._host, self._port
+            )
         except OSError as error:
             self._refuse(waiting, f"cannot connect to the service: {error.strerror or error}")
             return
@@ -205,7 +215,9 @@ class Upstream:
             connection.abort()
             waiting.done(CallFailed(Fate.REFUSED, RESTARTING))
             return
+        self._idle.append(connection)
         self._send(connection, waiting._replace(retry=False))
+        self._send_queued()
 
     def _refuse(self, waiting: _Waiting, why: str) -> None:
         refused, self._queue = [waiting, *self._queue], deque()
@@ -213,12 +225,20 @@ class Upstream:
             call.done(CallFailed(Fate.REFUSED, why))
 
     def _send(self, connection: Connection, waiting: _Waiting) -> None:
-        self._busy.add(connection)
+        """Send on the last of the idle connections."""
         connection.call(waiting.data, waiting.method, lambda answer: self._answered(connection, waiting, answer))
+        if not connection.room:
+            self._idle.pop()
+            self._full.add(connection)
+
+    def _send_queued(self) -> None:
+        while self._queue and self._idle and self._idle[-1].open:
+            self._send(self._idle[-1], self._queue.popleft())
 
     def _answered(self, connection: Connection, waiting: _Waiting, answer: Answer) -> None:
-        self._busy.discard(connection)
-        self._idle.append(connection)
+        if connection in self._full:
+            self._full.discard(connection)
+            self._idle.append(connection)
         if self._queue:
             self._start(self._queue.popleft())
         if waiting.retry and isinstance(answer, CallFailed) and answer.fate is Fate.LOST:

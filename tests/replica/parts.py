@@ -1,0 +1,190 @@
+"""What the tests of this room share: an order in memory, and a small HTTP service on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from quorate.ordering import Delivered, OrderingStatus
+from quorate.types import Batch, Call, Command, Index, Slot
+from quorate.wire import encode_batch, encode_command
+
+FINGERPRINT = b"f" * 16
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def call(body: bytes = b"", method: bytes = b"POST", path: bytes = b"/") -> Call:
+    head = b"%b %b HTTP/1.1\r\nHost: app\r\n" % (method, path)
+    return Call(method, head + (b"Content-Length: %d\r\n" % len(body) if method == b"POST" else b""), body)
+
+
+def command(name: int, *, stamp: Index = 0, time_ms: int = 0, fingerprint: bytes = b"", body: bytes = b"") -> Command:
+    """Return a command whose request id is `name`, and whose body is too unless told otherwise."""
+    one = call(body or b"%d" % name)
+    return Command(name.to_bytes(16, "big"), stamp, time_ms, name, fingerprint, one.method, one.head, one.body)
+
+
+def batch_of(*commands: Command) -> Batch:
+    return encode_batch([encode_command(one) for one in commands])
+
+
+class MemoryOrdering:
+    """The `Ordering` contract on a list. `leads` says whether proposals are taken, `chooses` whether they get chosen.
+
+    Replicas that share one `log` are given the same order.
+    """
+
+    def __init__(self, log: list[Batch] | None = None) -> None:
+        self.on_delivered: Callable[[], None] = lambda: None
+        self.log = [] if log is None else log
+        self.leads = True
+        self.chooses = True
+        self.quorum = True
+        self.refused: list[Batch] = []
+        self.proposed: list[Batch] = []
+        self.barriers_waiting: list[Callable[[Slot], None]] = []
+
+    def propose(self, batch: Batch) -> bool:
+        if not self.leads:
+            self.refused.append(batch)
+            return False
+        self.proposed.append(batch)
+        if self.chooses:
+            asyncio.get_running_loop().call_soon(self.deliver, batch)
+        return True
+
+    def deliver(self, *batches: Batch) -> None:
+        """Let values be chosen, whoever proposed them."""
+        self.log += batches
+        self.on_delivered()
+
+    def read_barrier(self, done: Callable[[Slot], None]) -> None:
+        self.barriers_waiting.append(done)
+        if self.quorum:
+            asyncio.get_running_loop().call_soon(self.answer_barriers)
+
+    def answer_barriers(self) -> None:
+        waiting, self.barriers_waiting = self.barriers_waiting, []
+        for done in waiting:
+            done(len(self.log))
+
+    def entries(self, after: Slot) -> list[Delivered]:
+        last = min(len(self.log), after + 3)
+        return [Delivered(point, self._end(point - 1) + 1, self.log[point - 1]) for point in range(after + 1, last + 1)]
+
+    def point_before(self, index: Index) -> Slot:
+        return max(point for point in range(len(self.log) + 1) if self._end(point) <= index)
+
+    def status(self) -> OrderingStatus:
+        end = len(self.log)
+        role = "leader" if self.leads else "follower"
+        return OrderingStatus(role, "r1" if self.leads else None, end, end, self._end(end))
+
+    def _end(self, point: Slot) -> Index:
+        """Return the index of the last command up to and in `point`."""
+        return sum(batch.size for batch in self.log[:point])
+
+
+class Request(NamedTuple):
+    """A call as the service got it; field names in lower case."""
+
+    line: str
+    fields: dict[str, str]
+    body: bytes
+
+
+Answer = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
+
+
+def raw(data: bytes, *, close: bool = False) -> Answer:
+    """Answer with exact bytes."""
+
+    async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        if close:
+            writer.close()
+
+    return answer
+
+
+def http(body: bytes, status: int = 200, fields: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %d .\r\n%bContent-Length: %d\r\n\r\n%b" % (status, fields, len(body), body)
+
+
+async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
+    """Never answer."""
+
+
+async def hang_up(_: Request, writer: asyncio.StreamWriter) -> None:
+    """Close without an answer."""
+    writer.transport.abort()
+
+
+class TinyService:
+    """An HTTP service that remembers what it got and answers as it is told; its answers count its requests."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address or free_address()
+        self.got: list[Request] = []
+        self.answer: Answer = self.count
+        self.connections = 0
+        """Connections that carried a request."""
+        self._server: asyncio.Server | None = None
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def start(self) -> None:
+        host, _, port = self.address.partition(":")
+        self._server = await asyncio.start_server(self._serve, host, int(port))
+
+    async def stop(self) -> None:
+        """Die as a process does: no listener, no connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        for writer in self._tasks.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def bodies(self) -> list[bytes]:
+        return [request.body for request in self.got if request.line.startswith("POST")]
+
+    async def count(self, _: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"%d" % len(self.bodies())))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[task] = writer
+        first = True
+        try:
+            while (request := await _read(reader)) is not None:
+                self.got.append(request)
+                self.connections += first
+                first = False
+                await self.answer(request, writer)
+        finally:
+            del self._tasks[task]
+            writer.close()
+
+
+async def _read(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    line, *lines = head.strip().split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (one.partition(":") for one in lines)}
+    return Request(line, fields, await reader.readexactly(int(fields.get("content-length", "0"))))

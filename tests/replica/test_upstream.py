@@ -1,0 +1,236 @@
+"""Calls to services that behave, and to those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from tests.replica.parts import Answer, Request, TinyService, free_address, hang, hang_up, http, raw, until
+
+from quorate import limits
+from quorate.protocols.fields import HttpLimits
+from quorate.replica import upstream
+from quorate.replica.upstream import CallFailed, Fate, Upstream
+from quorate.types import Outcome
+
+GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\nx"
+
+Connect = Callable[..., Upstream]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    opened: list[Upstream] = []
+
+    def connect(service: TinyService | str, connections_max: int = 1, *, retry_lost: bool = False) -> Upstream:
+        address = service if isinstance(service, str) else service.address
+        opened.append(Upstream(address, HttpLimits(response_body_bytes_max=1000), connections_max, retry_lost=retry_lost))
+        return opened[-1]
+
+    yield connect
+    for one in opened:
+        await one.close()
+
+
+async def ask(one: Upstream, data: bytes = GET) -> upstream.Answer:
+    answered: asyncio.Future[upstream.Answer] = asyncio.get_running_loop().create_future()
+    one.call(data, data.split()[0], answered.set_result)
+    async with asyncio.timeout(20):
+        return await answered
+
+
+async def fate(one: Upstream, data: bytes = GET) -> Fate:
+    answer = await ask(one, data)
+    assert isinstance(answer, CallFailed), answer
+    return answer.fate
+
+
+async def test_an_answer_is_an_outcome(service: TinyService, connect: Connect) -> None:
+    service.answer = raw(http(b"teapot", 418, b"X-Pot: yes\r\n"))
+    assert await ask(connect(service)) == Outcome(418, b"X-Pot: yes\r\n", b"teapot")
+
+
+async def test_calls_share_a_connection(service: TinyService, connect: Connect) -> None:
+    one = connect(service)
+    for number in range(5):
+        assert await ask(one, POST) == Outcome(200, b"", b"%d" % (number + 1))
+    assert service.connections == 1
+
+
+async def test_a_lane_takes_one_call_at_a_time_in_order(service: TinyService, connect: Connect) -> None:
+    one = connect(service)
+    answers = await asyncio.gather(*(ask(one, POST) for _ in range(20)))
+    assert [answer.body for answer in answers if isinstance(answer, Outcome)] == [b"%d" % n for n in range(1, 21)]
+    assert service.connections == 1
+
+
+async def test_a_pool_uses_its_connections_and_no_more(service: TinyService, connect: Connect) -> None:
+    waiting: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        waiting.append(writer)
+
+    service.answer = keep
+    one = connect(service, 3)
+    asked = asyncio.gather(*(ask(one) for _ in range(7)))
+    answered = 0
+    while answered < 7:
+        await until(lambda: len(waiting) == min(3, 7 - answered))  # noqa: B023
+        answered += len(waiting)
+        for writer in waiting:
+            writer.write(http(b""))
+        waiting.clear()
+    assert await asked == [Outcome(200, b"", b"")] * 7
+    assert service.connections == 3
+
+
+async def test_nobody_listens(connect: Connect) -> None:
+    one = connect(free_address())
+    assert await fate(one) is Fate.REFUSED
+    assert await fate(one) is Fate.REFUSED
+
+
+async def test_calls_that_wait_are_refused_with_the_one_that_found_nobody(connect: Connect) -> None:
+    one = connect(free_address())
+    assert await asyncio.gather(*(fate(one) for _ in range(5))) == [Fate.REFUSED] * 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (hang_up, Fate.LOST),
+        (raw(b"", close=True), Fate.LOST),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Le", close=True), Fate.BROKEN),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", close=True), Fate.BROKEN),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", close=True), Fate.BROKEN),
+        (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), Fate.BROKEN),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na"), Fate.BROKEN),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"), Fate.BROKEN),
+        (raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), Fate.BROKEN),
+        (raw(b"HTTP/1.1 100 Continue\r\n\r\n" * (limits.INTERIM_RESPONSES_MAX + 1)), Fate.BROKEN),
+        (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * limits.RESPONSE_HEAD_BYTES_MAX), Fate.BROKEN),
+    ],
+)
+async def test_what_is_known_of_a_call_that_failed(
+    service: TinyService, connect: Connect, answer: Answer, expected: Fate
+) -> None:
+    service.answer = answer
+    one = connect(service)
+    assert await fate(one) is expected
+    service.answer = service.count
+    assert await ask(one, POST) == Outcome(200, b"", b"1")
+
+
+async def test_an_answer_that_ends_with_the_connection(service: TinyService, connect: Connect) -> None:
+    service.answer = raw(b"HTTP/1.0 200 OK\r\n\r\nall of it", close=True)
+    one = connect(service)
+    assert await ask(one) == Outcome(200, b"", b"all of it")
+    assert await ask(one) == Outcome(200, b"", b"all of it")
+
+
+async def test_a_service_that_closes_after_each_answer_is_connected_to_anew(
+    service: TinyService, connect: Connect
+) -> None:
+    service.answer = raw(http(b"", fields=b"Connection: close\r\n"), close=True)
+    one = connect(service)
+    assert [await ask(one) for _ in range(3)] == [Outcome(200, b"", b"")] * 3
+    assert service.connections == 3
+
+
+async def test_bytes_beyond_an_answer_are_not_taken_for_the_next(service: TinyService, connect: Connect) -> None:
+    service.answer = raw(http(b"mine") + http(b"whose?"))
+    one = connect(service)
+    assert [await ask(one) for _ in range(2)] == [Outcome(200, b"", b"mine")] * 2
+    assert service.connections == 2
+
+
+async def test_an_answer_in_single_bytes_is_one_answer(service: TinyService, connect: Connect) -> None:
+    async def dribble(_: Request, writer: asyncio.StreamWriter) -> None:
+        for byte in http(b"slowly"):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    service.answer = dribble
+    assert await ask(connect(service)) == Outcome(200, b"", b"slowly")
+
+
+async def test_a_hung_call_is_given_up(
+    service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVICE_CALL_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(limits, "SERVICE_WATCH_SECONDS", 0.02)
+    service.answer = hang
+    one = connect(service)
+    assert await fate(one) is Fate.SILENT
+    service.answer = service.count
+    assert isinstance(await ask(one), Outcome)
+    assert service.connections == 2
+
+
+async def test_an_idle_connection_is_replaced_before_the_service_closes_it(
+    service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = connect(service)
+    await ask(one)
+    monkeypatch.setattr(limits, "SERVICE_IDLE_SECONDS_MAX", 0.0)
+    await ask(one)
+    assert service.connections == 2
+
+
+@pytest.mark.parametrize(("retry_lost", "expected"), [(True, 2), (False, 1)])
+async def test_only_safe_calls_are_sent_again_and_only_after_a_kept_connection_failed(
+    service: TinyService, connect: Connect, retry_lost: bool, expected: int
+) -> None:
+    one = connect(service, retry_lost=retry_lost)
+    await ask(one)
+    before = len(service.got)
+    service.answer = hang_up
+    assert await fate(one) is Fate.LOST
+    assert len(service.got) - before == expected
+
+
+async def test_a_safe_call_is_not_sent_again_after_a_fresh_connection_failed(
+    service: TinyService, connect: Connect
+) -> None:
+    service.answer = hang_up
+    assert await fate(connect(service, retry_lost=True)) is Fate.LOST
+    assert len(service.got) == 1
+
+
+async def test_a_reset_fails_what_is_under_way_and_what_waits(service: TinyService, connect: Connect) -> None:
+    service.answer = hang
+    one = connect(service)
+    asked = asyncio.gather(*(fate(one) for _ in range(3)))
+    await until(lambda: service.got)
+    one.reset()
+    assert await asked == [Fate.LOST, Fate.REFUSED, Fate.REFUSED]
+    assert len(service.got) == 1
+
+
+async def test_a_call_given_up_while_connecting_is_never_sent(service: TinyService, connect: Connect) -> None:
+    one = connect(service)
+    answers: list[upstream.Answer] = []
+    one.call(POST, b"POST", answers.append)
+    await asyncio.sleep(0)
+    one.reset()
+    await until(lambda: answers)
+    assert [answer.fate for answer in answers if isinstance(answer, CallFailed)] == [Fate.REFUSED]
+    assert await ask(one) == Outcome(200, b"", b"0")
+    assert service.bodies() == []
+
+
+async def test_an_answer_may_lead_to_the_next_call(service: TinyService, connect: Connect) -> None:
+    one = connect(service)
+    answers: list[upstream.Answer] = []
+
+    def again(answer: upstream.Answer) -> None:
+        answers.append(answer)
+        if len(answers) < 50:
+            one.call(POST, b"POST", again)
+
+    one.call(POST, b"POST", again)
+    await until(lambda: len(answers) == 50)
+    assert service.connections == 1
