@@ -26,7 +26,7 @@ RESEND_TICKS = 4
 WINDOW_SLOTS = 32
 """Slots an acceptor votes in above its chosen prefix; it bounds its memory and the size of a Promise."""
 
-PIPELINE_SLOTS = 16
+PIPELINE_SLOTS = 4
 """Batches a leader keeps in flight: half the window, so that a follower a little behind need not refuse."""
 
 RESEND_SLOTS_MAX = 4

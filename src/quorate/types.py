@@ -51,7 +51,7 @@ class Vote(NamedTuple):
     batch: Batch
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A client's request in canonical form, as the service shall get it, less what is injected at delivery.
 
     `head` is the request line and the end-to-end field lines (with Host, Via and, where there is a body,
@@ -63,7 +63,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True):
+class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One client operation as it is ordered: the call and all that must be decided once rather than by each replica."""
 
     request_id: bytes
@@ -81,7 +81,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The service's answer to one call.
 
     `head` holds the end-to-end field lines, each ended by CRLF, without status line, framing fields or blank line; only
@@ -93,7 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What a replica hands back for a call: the outcome and where in the total order it belongs."""
 
     outcome: Outcome

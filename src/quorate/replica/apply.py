@@ -50,7 +50,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     point: Slot
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """A command whose turn has been: what came of it, and whether that was stored by an earlier execution."""
 
     index: Index

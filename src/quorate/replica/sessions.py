@@ -25,7 +25,7 @@ OUTCOME_OVERHEAD_BYTES = 256
 """
 
 
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, gc=False):
     """A request id that was executed, at which index, and what came of it."""
 
     index: Index

@@ -51,6 +51,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = ResponseParser(http)
         self._calls: deque[Callable[[Answer], None]] = deque()
+        self._unsent: list[bytes] = []
+        """Requests of this turn of the loop: one write, and one wake-up of the service, for all of them."""
         self._moved_at = self._loop.time()
         """When the connection last came into use, or brought an answer."""
 
@@ -70,12 +72,13 @@ class Connection(asyncio.Protocol):
 
     def call(self, data: bytes, method: bytes, done: Callable[[Answer], None]) -> None:
         """Send a request; `done` is called once, from a later event."""
-        assert self._transport is not None
         if not self._calls:
             self._moved_at = self._loop.time()
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(data)
         self._calls.append(done)
         self._parser.expect(method)
-        self._transport.write(data)
 
     def expire(self, now: float) -> None:
         """Give up the calls if no answer has come for too long."""
@@ -86,6 +89,11 @@ class Connection(asyncio.Protocol):
         """Drop the connection; calls on it fail as LOST."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     # --- asyncio.Protocol --------------------------------------------------------------------------------------------
 

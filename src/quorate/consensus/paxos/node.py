@@ -447,7 +447,7 @@ class PaxosCore:
         for to, message in vouching:
             # A HeartbeatAck speaks for the promise alone and need not wait for votes on their way to the disk.
             after = self._promise_seq if type(message) is m.HeartbeatAck else self._persist_seq
-            others = tuple(peer for peer in to if peer != self._me)
+            others = self._peers if to is self._members else tuple(peer for peer in to if peer != self._me)
             if others:
                 self._effects.append(Send(others, message, after if after > self._durable_seq else 0))
             if len(others) < len(to):

@@ -1,0 +1,332 @@
+"""The delivery loop: index order, exactly once, the agreed facts of a delivery, and stops at what is unclear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.replica.parts import (
+    FINGERPRINT,
+    MemoryOrdering,
+    Request,
+    TinyService,
+    batch_of,
+    command,
+    hang,
+    hang_up,
+    http,
+    raw,
+    until,
+)
+
+from quorate.protocols.fields import HttpLimits
+from quorate.replica.apply import ORIGIN, OUTCOME_FORGOTTEN, Applied, Applier, extend_digest
+from quorate.replica.sessions import KEY_REUSED
+from quorate.replica.upstream import CallFailed, Fate, Upstream
+from quorate.types import NOOP, Outcome
+
+
+class Copy:
+    """An applier between an order and a service, and what it told."""
+
+    def __init__(self, service: TinyService, ordering: MemoryOrdering | None = None, depth: int = 1) -> None:
+        self.service = service
+        self.ordering = ordering or MemoryOrdering()
+        self.lane = Upstream(service.address, HttpLimits(), 1, depth=depth)
+        self.applier = Applier(self.ordering, self.lane, depth)
+        self.applied: list[Applied] = []
+        self.troubles: list[CallFailed] = []
+        self.applier.on_applied = self.applied.append
+        self.applier.on_trouble = self.troubles.append
+        self.ordering.on_delivered = self.applier.advance
+
+    async def reaches(self, index: int) -> None:
+        await until(lambda: self.applier.applied == index)
+
+    def answers(self) -> list[bytes]:
+        return [one.outcome.body for one in self.applied]
+
+
+@pytest.fixture
+async def copy(service: TinyService) -> AsyncIterator[Copy]:
+    copy = Copy(service)
+    yield copy
+    await copy.lane.close()
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+async def test_commands_reach_the_service_in_index_order_and_once(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(*(command(10 * slot + n) for n in range(3))) for slot in range(1, 8)]
+    copy.applier.start()
+    await copy.reaches(21)
+    expected = [b"%d" % (10 * slot + n) for slot in range(1, 8) for n in range(3)]
+    assert copy.service.bodies() == expected
+    assert [one.index for one in copy.applied] == list(range(1, 22))
+    assert copy.answers() == [b"%d" % n for n in range(1, 22)]
+
+
+async def test_what_is_delivered_later_is_applied_later(copy: Copy) -> None:
+    copy.applier.start()
+    for name in range(1, 4):
+        copy.ordering.deliver(batch_of(command(name)))
+        await copy.reaches(name)
+    assert copy.service.bodies() == [b"1", b"2", b"3"]
+
+
+async def test_one_command_is_at_the_service_at_a_time(copy: Copy) -> None:
+    copy.service.answer = hang
+    copy.applier.start()
+    copy.ordering.deliver(batch_of(command(1), command(2)))
+    await until(lambda: copy.service.got)
+    assert (copy.applier.current_index, copy.applier.backlog) == (1, 1)
+    assert copy.service.bodies() == [b"1"]
+
+
+async def test_no_ops_move_the_point_but_not_the_index(copy: Copy) -> None:
+    copy.ordering.log = [NOOP, batch_of(command(1)), NOOP, NOOP]
+    copy.applier.start()
+    await until(lambda: copy.applier.point == 4)
+    assert copy.applier.applied == 1
+
+
+async def test_a_point_is_reached_with_the_last_command_of_its_batch(copy: Copy) -> None:
+    points: list[tuple[int, int]] = []
+    copy.applier.on_progress = lambda: points.append((copy.applier.point, copy.applier.applied))
+    copy.ordering.log = [batch_of(command(1), command(2)), batch_of(command(3))]
+    copy.applier.start()
+    await copy.reaches(3)
+    assert points == [(1, 2), (2, 3)]
+
+
+# --- exactly once ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_command_that_was_ordered_twice_is_executed_once(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1), command(2), command(1)), batch_of(command(2))]
+    copy.applier.start()
+    await copy.reaches(4)
+    assert copy.service.bodies() == [b"1", b"2"]
+    assert copy.answers() == [b"1", b"2", b"1", b"2"]
+    assert [one.replayed for one in copy.applied] == [False, False, True, True]
+
+
+async def test_a_reused_key_is_refused_without_the_service(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1, fingerprint=FINGERPRINT), command(1, fingerprint=b"o" * 16))]
+    copy.applier.start()
+    await copy.reaches(2)
+    assert copy.applied[1].outcome == KEY_REUSED
+    assert len(copy.service.got) == 1
+
+
+# --- what is injected ------------------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_bears_the_agreed_facts(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1, time_ms=1000))]
+    copy.applier.start()
+    await copy.reaches(1)
+    fields = copy.service.got[0].fields
+    assert fields["quorate-index"] == fields["log-index"] == "1"
+    assert fields["quorate-time"] == "1000"
+    assert fields["quorate-seed"] == "1"
+    assert fields["quorate-request-id"] == command(1).request_id.hex()
+    assert "quorate-replay" not in fields
+
+
+async def test_a_replay_says_so(copy: Copy) -> None:
+    copy.applier.replaying = True
+    copy.ordering.log = [batch_of(command(1))]
+    copy.applier.start()
+    await copy.reaches(1)
+    assert copy.service.got[0].fields["quorate-replay"] == "1"
+
+
+async def test_agreed_time_never_goes_back(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(*(command(n, time_ms=time) for n, time in enumerate((5, 3, 9, 7), 1)))]
+    copy.applier.start()
+    await copy.reaches(4)
+    assert [request.fields["quorate-time"] for request in copy.service.got] == ["5", "5", "9", "9"]
+
+
+async def test_agreed_time_is_the_same_after_commands_were_passed_over(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1, time_ms=5000), command(2, time_ms=4000))]
+    copy.applier.pass_over(1)
+    copy.applier.start()
+    await copy.reaches(2)
+    assert copy.service.got[0].fields["quorate-time"] == "5000"
+
+
+# --- trouble ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_without_a_proper_answer_stops_the_loop(copy: Copy) -> None:
+    copy.service.answer = hang_up
+    copy.ordering.log = [batch_of(command(1), command(2))]
+    copy.applier.start()
+    await until(lambda: copy.troubles)
+    assert [failed.fate for failed in copy.troubles] == [Fate.LOST]
+    copy.applier.advance()
+    assert (copy.applier.applied, copy.applier.current_index) == (0, 1)
+    assert copy.service.bodies() == [b"1"]
+
+
+async def test_a_settled_command_is_recorded_and_the_loop_goes_on(copy: Copy) -> None:
+    copy.service.answer = raw(b"nonsense\r\n\r\n")
+    copy.ordering.log = [batch_of(command(1), command(2))]
+    copy.applier.start()
+    await until(lambda: copy.troubles)
+    copy.service.answer = copy.service.count
+    copy.applier.settle(Outcome(502, b"", b"bad"))
+    await copy.reaches(2)
+    assert copy.answers() == [b"bad", b"2"]
+
+
+async def test_an_answer_that_comes_after_a_stop_is_ignored_and_its_command_taken_again(copy: Copy) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    copy.service.answer = keep
+    copy.ordering.log = [batch_of(command(1), command(2))]
+    copy.applier.start()
+    await until(lambda: writers)
+    copy.applier.stop()
+    writers[0].write(http(b"too late"))
+    copy.service.answer = copy.service.count
+    copy.applier.start()
+    await copy.reaches(2)
+    assert copy.service.bodies() == [b"1", b"1", b"2"]
+    assert b"too late" not in copy.answers()
+
+
+async def test_a_stopped_applier_takes_nothing(copy: Copy) -> None:
+    copy.ordering.deliver(batch_of(command(1)))
+    copy.applier.start()
+    await copy.reaches(1)
+    copy.applier.stop()
+    copy.ordering.deliver(batch_of(command(2)))
+    copy.applier.advance()
+    assert copy.applier.current_index == 0
+    copy.applier.start()
+    await copy.reaches(2)
+
+
+async def test_readers_hold_up_the_next_command(copy: Copy) -> None:
+    copy.applier.holds = 1
+    copy.applier.start()
+    copy.ordering.deliver(batch_of(command(1)))
+    assert copy.applier.current_index == 0
+    copy.applier.holds = 0
+    copy.applier.advance()
+    await copy.reaches(1)
+
+
+# --- going back and passing over -------------------------------------------------------------------------------------
+
+
+async def test_after_forgetting_everything_is_replayed_to_the_same_end(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(n), command(n)) for n in range(1, 6)]
+    copy.applier.start()
+    await copy.reaches(10)
+    end = (copy.applier.digest, copy.applier.point, copy.applier.time_ms, len(copy.applier.sessions))
+    first = copy.answers()
+    copy.applier.stop()
+    copy.applier.forget()
+    assert (copy.applier.applied, copy.applier.point, copy.applier.digest) == (0, 0, ORIGIN)
+    copy.service.got.clear()
+    copy.applier.start()
+    await copy.reaches(10)
+    assert (copy.applier.digest, copy.applier.point, copy.applier.time_ms, len(copy.applier.sessions)) == end
+    assert copy.answers() == first * 2
+
+
+async def test_what_the_service_has_is_passed_over(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1), command(2)), NOOP, batch_of(command(3), command(4))]
+    copy.applier.pass_over(3)
+    assert (copy.applier.applied, copy.applier.point, copy.applier.digest_complete) == (3, 2, False)
+    copy.applier.start()
+    await copy.reaches(4)
+    assert copy.service.bodies() == [b"4"]
+    assert copy.applier.point == 3
+
+
+async def test_a_retry_of_what_was_passed_over_is_not_executed(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1), command(1))]
+    copy.applier.pass_over(1)
+    copy.applier.start()
+    await copy.reaches(2)
+    assert copy.service.got == []
+    assert copy.applied[1].outcome == OUTCOME_FORGOTTEN
+
+
+async def test_the_command_at_the_service_may_be_passed_over(copy: Copy) -> None:
+    """It was executed, and the service died before it answered."""
+    copy.service.answer = hang_up
+    copy.ordering.log = [batch_of(command(1), command(2))]
+    copy.applier.start()
+    await until(lambda: copy.troubles)
+    copy.applier.stop()
+    copy.applier.pass_over(1)
+    copy.service.answer = copy.service.count
+    copy.applier.start()
+    await copy.reaches(2)
+    assert copy.service.bodies() == [b"1", b"2"]
+
+
+async def test_nothing_is_passed_over_beyond_the_known_order(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1))]
+    copy.applier.pass_over(5)
+    assert copy.applier.applied == 1
+
+
+# --- the same everywhere ---------------------------------------------------------------------------------------------
+
+
+async def test_copies_of_one_order_have_one_digest_whatever_their_pace(service: TinyService) -> None:
+    log = [batch_of(*(command(n % 7, time_ms=100 - n) for n in range(slot, slot + 3))) for slot in range(1, 10)]
+    digests = set()
+    for depth in (1, 4):
+        await service.stop()
+        service.got.clear()
+        await service.start()
+        copy = Copy(service, MemoryOrdering(list(log)), depth)
+        copy.applier.start()
+        await copy.reaches(27)
+        digests.add((copy.applier.digest, copy.applier.time_ms))
+        await copy.lane.close()
+    assert len(digests) == 1
+
+
+async def test_pipelined_commands_keep_order_and_answers(service: TinyService) -> None:
+    copy = Copy(service, depth=8)
+    copy.ordering.log = [batch_of(*(command(10 * slot + n) for n in range(5))) for slot in range(1, 20)]
+    copy.applier.start()
+    await copy.reaches(95)
+    assert copy.service.bodies() == [b"%d" % (10 * slot + n) for slot in range(1, 20) for n in range(5)]
+    assert copy.answers() == [b"%d" % n for n in range(1, 96)]
+    await copy.lane.close()
+
+
+async def test_a_repeated_command_waits_for_the_first_in_the_pipeline(service: TinyService) -> None:
+    copy = Copy(service, depth=8)
+    copy.ordering.log = [batch_of(command(1), command(2), command(1), command(3))]
+    copy.applier.start()
+    await copy.reaches(4)
+    assert copy.service.bodies() == [b"1", b"2", b"3"]
+    assert copy.answers() == [b"1", b"2", b"1", b"3"]
+    await copy.lane.close()
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20), st.integers(100, 599))
+def test_a_digest_tells_histories_apart(body: bytes, other: bytes, status: int) -> None:
+    one = extend_digest(ORIGIN, 1, command(1), Outcome(status, b"", body))
+    assert one == extend_digest(ORIGIN, 1, command(1), Outcome(status, b"Date: now\r\n", body))
+    assert (one == extend_digest(ORIGIN, 1, command(1), Outcome(status, b"", other))) == (body == other)
+    assert one != extend_digest(ORIGIN, 2, command(1), Outcome(status, b"", body))
+    assert one != extend_digest(one, 1, command(1), Outcome(status, b"", body))

@@ -1,0 +1,282 @@
+"""Calls off the log: after their barrier, not before what the client has seen, and never across a write in contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.replica.parts import (
+    MemoryOrdering,
+    Request,
+    TinyService,
+    batch_of,
+    call,
+    command,
+    free_address,
+    hang,
+    hang_up,
+    http,
+    raw,
+    until,
+)
+
+from quorate.protocols.fields import HttpLimits
+from quorate.replica.apply import Applier
+from quorate.replica.reads import BAD_UPSTREAM, NO_QUORUM, READ_TIMEOUT, SERVICE_DOWN, Read, Reads
+from quorate.replica.upstream import Upstream
+from quorate.types import NOOP, Index, ReadMode, Reply
+
+GET = call(method=b"GET")
+
+
+class Copy:
+    """A waiting room between an order, an applier and a service."""
+
+    def __init__(self, address: str, *, exclusive: bool = False) -> None:
+        self.ordering = MemoryOrdering()
+        self.lane = Upstream(address, HttpLimits(), 1)
+        self.pool = Upstream(address, HttpLimits(), 4, retry_lost=True)
+        self.applier = Applier(self.ordering, self.lane)
+        self.reads = Reads(self.ordering, self.applier, self.pool, exclusive=exclusive)
+        self.ordering.on_delivered = self.applier.advance
+        self.applier.on_progress = self.reads.release
+        self.applier.on_applied = lambda _: self.reads.release()
+        self.replies: list[Reply] = []
+        self.applier.start()
+
+    def take(self, mode: ReadMode = ReadMode.LINEARIZABLE, at_least: Index = 0, seconds: float = 60) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        self.reads.take(Read(GET, mode, at_least, deadline, self.replies.append))
+
+    async def replied(self, count: int = 1) -> Reply:
+        await until(lambda: len(self.replies) >= count)
+        assert len(self.replies) == count
+        return self.replies[-1]
+
+    async def close(self) -> None:
+        await self.lane.close()
+        await self.pool.close()
+
+
+@pytest.fixture
+async def copy(service: TinyService) -> AsyncIterator[Copy]:
+    copy = Copy(service.address)
+    yield copy
+    await copy.close()
+
+
+@pytest.fixture
+async def contract(service: TinyService) -> AsyncIterator[Copy]:
+    copy = Copy(service.address, exclusive=True)
+    yield copy
+    await copy.close()
+
+
+async def test_a_read_is_answered_by_the_service_and_bears_the_applied_index(copy: Copy, service: TinyService) -> None:
+    copy.ordering.deliver(batch_of(command(1), command(2)))
+    await until(lambda: copy.applier.applied == 2)
+    copy.take()
+    reply = await copy.replied()
+    assert (reply.outcome.status, reply.outcome.body, reply.index) == (200, b"2", 2)
+    fields = service.got[-1].fields
+    assert (fields["quorate-index"], fields["log-index"]) == ("2", "2")
+    assert "quorate-request-id" not in fields
+
+
+async def test_a_read_waits_until_its_barrier_is_applied(copy: Copy, service: TinyService) -> None:
+    copy.applier.stop()
+    copy.ordering.deliver(batch_of(command(1)), batch_of(command(2)))
+    copy.take()
+    await until(lambda: not copy.ordering.barriers_waiting)
+    assert service.got == []
+    copy.applier.start()
+    assert (await copy.replied()).index == 2
+
+
+async def test_a_barrier_in_a_no_op_is_reached_too(copy: Copy) -> None:
+    copy.ordering.deliver(batch_of(command(1)), NOOP)
+    copy.take()
+    assert (await copy.replied()).index == 1
+
+
+@pytest.mark.parametrize("mode", [ReadMode.LINEARIZABLE, ReadMode.STALE])
+async def test_a_client_never_reads_an_older_state_than_it_has_seen(copy: Copy, mode: ReadMode) -> None:
+    copy.take(mode, at_least=2)
+    copy.ordering.deliver(batch_of(command(1)))
+    await until(lambda: copy.applier.applied == 1)
+    assert copy.replies == []
+    copy.ordering.deliver(batch_of(command(2)))
+    assert (await copy.replied()).index == 2
+
+
+async def test_a_stale_read_asks_for_no_barrier(copy: Copy) -> None:
+    copy.ordering.quorum = False
+    copy.take(ReadMode.STALE)
+    assert (await copy.replied()).outcome.status == 200
+    assert copy.ordering.barriers_waiting == []
+
+
+async def test_a_passed_call_bears_no_place_in_the_order(copy: Copy, service: TinyService) -> None:
+    copy.take(ReadMode.PASS)
+    await copy.replied()
+    assert not {"quorate-index", "log-index"} & service.got[-1].fields.keys()
+
+
+async def test_many_reads_run_side_by_side(copy: Copy, service: TinyService) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    service.answer = keep
+    for _ in range(4):
+        copy.take()
+    await until(lambda: len(writers) == 4)
+    for writer in writers:
+        writer.write(http(b""))
+    await copy.replied(4)
+
+
+# --- deadlines and failures ------------------------------------------------------------------------------------------
+
+
+async def test_without_a_quorum_a_read_ends_with_its_deadline(copy: Copy) -> None:
+    copy.ordering.quorum = False
+    copy.take(seconds=-1)
+    copy.take(seconds=60)
+    copy.reads.sweep()
+    assert (await copy.replied()).outcome == NO_QUORUM
+    assert len(copy.reads) == 1
+
+
+async def test_a_barrier_that_comes_after_the_deadline_starts_nothing(copy: Copy, service: TinyService) -> None:
+    copy.ordering.quorum = False
+    copy.take(seconds=-1)
+    copy.reads.sweep()
+    copy.ordering.answer_barriers()
+    copy.take(ReadMode.STALE)
+    await copy.replied(2)
+    assert len(service.got) == 1
+
+
+async def test_a_slow_service_ends_with_the_deadline_and_its_answer_is_dropped(
+    copy: Copy, service: TinyService
+) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    service.answer = keep
+    copy.take(ReadMode.STALE, seconds=-1)
+    await until(lambda: writers)
+    copy.reads.sweep()
+    assert (await copy.replied()).outcome == READ_TIMEOUT
+    writers[0].write(http(b"late"))
+    service.answer = service.count
+    copy.take(ReadMode.STALE)
+    assert (await copy.replied(2)).outcome.body == b"0"
+    assert len(copy.reads) == 0
+
+
+async def test_a_parked_read_whose_deadline_passes_is_forgotten(copy: Copy, service: TinyService) -> None:
+    copy.take(ReadMode.STALE, at_least=1, seconds=-1)
+    copy.reads.sweep()
+    assert (await copy.replied()).outcome == READ_TIMEOUT
+    copy.ordering.deliver(batch_of(command(1)))
+    await until(lambda: copy.applier.applied == 1)
+    assert [request.line.split()[0] for request in service.got] == ["POST"]
+
+
+@pytest.mark.parametrize(("nonsense", "status"), [(True, 502), (False, 503)])
+async def test_a_service_that_fails_a_read(copy: Copy, service: TinyService, nonsense: bool, status: int) -> None:
+    service.answer = raw(b"nonsense\r\n\r\n") if nonsense else hang_up
+    copy.take()
+    reply = await copy.replied()
+    assert reply.outcome == (BAD_UPSTREAM if nonsense else SERVICE_DOWN)
+    assert reply.outcome.status == status
+
+
+async def test_a_service_that_is_not_there() -> None:
+    copy = Copy(free_address())
+    copy.take(ReadMode.PASS)
+    assert (await copy.replied()).outcome == SERVICE_DOWN
+    await copy.close()
+
+
+# --- contract: reads take turns with writes --------------------------------------------------------------------------
+
+
+async def test_a_read_waits_for_the_write_under_way(contract: Copy, service: TinyService) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    service.answer = keep
+    contract.ordering.deliver(batch_of(command(1)))
+    await until(lambda: writers)
+    contract.take(ReadMode.STALE)
+    assert len(service.got) == 1
+    service.answer = service.count
+    writers[0].write(http(b"written"))
+    assert (await contract.replied()).index == 1
+
+
+async def test_a_write_waits_for_the_reads_under_way_and_later_reads_for_the_write(
+    contract: Copy, service: TinyService
+) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    service.answer = keep
+    contract.take(ReadMode.STALE)
+    contract.take(ReadMode.STALE)
+    await until(lambda: len(writers) == 2)
+    contract.ordering.deliver(batch_of(command(1), command(2)))
+    contract.take(ReadMode.STALE)
+    for writer in writers:
+        assert service.bodies() == []
+        writer.write(http(b"read"))
+    await until(lambda: service.bodies() == [b"1"])
+    assert len(service.got) == 3
+    service.answer = service.count
+    writers[-1].write(http(b"written"))
+    assert (await contract.replied(3)).index in (1, 2)
+
+
+async def test_reads_and_writes_never_overlap_and_neither_starves(contract: Copy, service: TinyService) -> None:
+    at_service: list[str] = []
+    overlaps: list[list[str]] = []
+
+    async def watch(request: Request, writer: asyncio.StreamWriter) -> None:
+        at_service.append(request.line.split()[0])
+        await asyncio.sleep(0)
+        if len(set(at_service)) > 1 or at_service.count("POST") > 1:
+            overlaps.append(at_service[:])
+        at_service.remove(request.line.split()[0])
+        writer.write(http(request.fields["log-index"].encode()))
+
+    service.answer = watch
+    for number in range(1, 31):
+        contract.ordering.deliver(batch_of(command(number)))
+        contract.take()
+        contract.take(ReadMode.STALE)
+    await contract.replied(60)
+    await until(lambda: contract.applier.applied == 30)
+    assert overlaps == []
+    assert all(int(reply.outcome.body) == reply.index for reply in contract.replies)
+
+
+async def test_a_read_that_fails_lets_the_writes_go_on(contract: Copy, service: TinyService) -> None:
+    service.answer = hang
+    contract.take(ReadMode.STALE)
+    await until(lambda: service.got)
+    contract.ordering.deliver(batch_of(command(1)))
+    service.answer = service.count
+    contract.pool.reset()
+    await until(lambda: contract.applier.applied == 1)
+    assert contract.applier.holds == 0
