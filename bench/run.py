@@ -56,6 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--app", choices=("python", "node"), default="python")
     parser.add_argument("--storage", choices=("sync", "memory"), default="sync")
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto")
+    parser.add_argument("--pipeline", type=int, default=64, help="ordered calls ahead of their answers; 1: none")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run")
     parser.add_argument("--rounds", type=int, default=3, help="runs of which the median is taken")
     parser.add_argument("--connections", default="1,16,64", help="the loads, comma-separated; 1 is among them")
@@ -72,7 +73,7 @@ def measure_and_report(options: argparse.Namespace) -> None:
         about = {"machine": machine(Path(directory)), "settings": settings(options)}
         about["machine"]["disk"] = f"4 KiB append + fdatasync takes {sync_microseconds(Path(directory)):.0f} us (p50)"
         print("\n".join(f"{name}: {value}" for part in about.values() for name, value in part.items()), flush=True)
-        run_options = ("--storage", options.storage, "--loop", options.loop)
+        run_options = ("--storage", options.storage, "--loop", options.loop, "--pipeline", str(options.pipeline))
         with all_sides(options.app, run_options, Path(directory)) as (sides, cluster):
             warm_up(sides)
             memory = [cluster.memory_mib()]

@@ -224,9 +224,7 @@ async def test_a_read_waits_for_the_write_under_way(contract: Copy, service: Tin
     assert (await contract.replied()).index == 1
 
 
-async def test_a_write_waits_for_the_reads_under_way_and_later_reads_for_the_write(
-    contract: Copy, service: TinyService
-) -> None:
+async def test_a_write_waits_for_the_reads_under_way(contract: Copy, service: TinyService) -> None:
     writers: list[asyncio.StreamWriter] = []
 
     async def keep(_: Request, writer: asyncio.StreamWriter) -> None:
@@ -236,16 +234,11 @@ async def test_a_write_waits_for_the_reads_under_way_and_later_reads_for_the_wri
     contract.take(ReadMode.STALE)
     contract.take(ReadMode.STALE)
     await until(lambda: len(writers) == 2)
-    contract.ordering.deliver(batch_of(command(1), command(2)))
-    contract.take(ReadMode.STALE)
+    contract.ordering.deliver(batch_of(command(1)))
     for writer in writers:
         assert service.bodies() == []
         writer.write(http(b"read"))
     await until(lambda: service.bodies() == [b"1"])
-    assert len(service.got) == 3
-    service.answer = service.count
-    writers[-1].write(http(b"written"))
-    assert (await contract.replied(3)).index in (1, 2)
 
 
 async def test_reads_and_writes_never_overlap_and_neither_starves(contract: Copy, service: TinyService) -> None:

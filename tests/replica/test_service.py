@@ -19,23 +19,29 @@ from quorate.errors import Misuse, NetworkRefused
 from quorate.replica.service import PROBE_SECONDS, ChildService, NeighbourService, listens
 
 LISTEN = """
-import os, socket, sys, time
+import os, socket
 server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
 while True:
     server.accept()[0].close()
 """
-WITH_HELPER = """
+WITH_HELPER = (
+    """
 import os, subprocess, sys
 helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
 open(os.environ["HELPER"], "w").write(str(helper.pid))
-""" + LISTEN
-DIES_AT_FIRST = """
+"""
+    + LISTEN
+)
+DIES_AT_FIRST = (
+    """
 import os, pathlib
 starts = pathlib.Path(os.environ["STARTS"])
 starts.open("a").write("x")
 if len(starts.read_text()) < 3:
     raise SystemExit(1)
-""" + LISTEN
+"""
+    + LISTEN
+)
 DEAF = "import time; time.sleep(1000)"
 
 
@@ -144,9 +150,7 @@ async def test_a_crash_loop_slows_down_and_a_long_life_is_forgiven(
     assert [seconds for seconds in waited if seconds != PROBE_SECONDS] == [0.011, 0.022, 0.044, 0.044, 0.011]
 
 
-async def test_a_child_that_never_listens_is_started_again(
-    children: Children, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_child_that_never_listens_is_started_again(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SERVICE_START_SECONDS_MAX", 0.1)
     child = children.make(DEAF)
     starting = asyncio.create_task(child.start_fresh())
@@ -220,9 +224,11 @@ async def test_a_running_child_is_not_started_again_to_be_waited_for(children: C
 
 
 def runs(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return False
+    return status != str(psutil.STATUS_ZOMBIE)
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------

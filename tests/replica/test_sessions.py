@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.replica.parts import FINGERPRINT, command
 
@@ -17,6 +17,12 @@ OTHER = b"o" * 16
 
 def outcome(body: bytes = b"done") -> Outcome:
     return Outcome(200, b"", body)
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evict at each position."""
+    monkeypatch.setattr(limits, "EVICTION_INTERVAL", 1)
 
 
 @pytest.fixture
@@ -106,6 +112,15 @@ def test_many_small_outcomes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) ->
     assert len(table) == 100
 
 
+def test_between_evictions_nothing_is_forgotten(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
+    monkeypatch.setattr(limits, "EVICTION_INTERVAL", 8)
+    table = SessionTable()
+    fill(table, 1, 7)
+    assert len(table) == 7
+    fill(table, 8, 8)
+    assert len(table) == 4
+
+
 HISTORY = st.lists(
     st.tuples(st.integers(1, 8), st.sampled_from([b"", FINGERPRINT, OTHER]), st.integers(0, 6), st.integers(0, 600)),
     max_size=80,
@@ -132,7 +147,7 @@ class Copy:
             self.table.store(self.index, one, outcome(b"x" * size))
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HISTORY, st.integers(0, 80))
 def test_a_copy_that_replays_judges_as_the_first_did(history: list[tuple[int, bytes, int, int]], cut: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -150,7 +165,7 @@ def test_a_copy_that_replays_judges_as_the_first_did(history: list[tuple[int, by
     assert len(first.table) == len(second.table)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HISTORY)
 def test_no_key_is_executed_twice_within_the_tombstones_window(history: list[tuple[int, bytes, int, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

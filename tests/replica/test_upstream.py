@@ -26,7 +26,9 @@ async def connect() -> AsyncIterator[Connect]:
 
     def connect(service: TinyService | str, connections_max: int = 1, *, retry_lost: bool = False) -> Upstream:
         address = service if isinstance(service, str) else service.address
-        opened.append(Upstream(address, HttpLimits(response_body_bytes_max=1000), connections_max, retry_lost=retry_lost))
+        opened.append(
+            Upstream(address, HttpLimits(response_body_bytes_max=1000), connections_max, retry_lost=retry_lost)
+        )
         return opened[-1]
 
     yield connect
@@ -87,9 +89,7 @@ async def test_a_pool_uses_its_connections_and_no_more(service: TinyService, con
 
 
 async def test_nobody_listens(connect: Connect) -> None:
-    one = connect(free_address())
-    assert await fate(one) is Fate.REFUSED
-    assert await fate(one) is Fate.REFUSED
+    assert await fate(connect(free_address())) is Fate.REFUSED
 
 
 async def test_calls_that_wait_are_refused_with_the_one_that_found_nobody(connect: Connect) -> None:
@@ -157,9 +157,7 @@ async def test_an_answer_in_single_bytes_is_one_answer(service: TinyService, con
     assert await ask(connect(service)) == Outcome(200, b"", b"slowly")
 
 
-async def test_a_hung_call_is_given_up(
-    service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hung_call_is_given_up(service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SERVICE_CALL_SECONDS_MAX", 0.1)
     monkeypatch.setattr(limits, "SERVICE_WATCH_SECONDS", 0.02)
     service.answer = hang

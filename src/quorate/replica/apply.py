@@ -21,7 +21,7 @@ from quorate import limits
 from quorate.ordering import Ordering
 from quorate.protocols.canonical import delivery_bytes
 from quorate.protocols.problems import problem
-from quorate.replica.sessions import SessionTable
+from quorate.replica.sessions import EXECUTE, SessionTable, Verdict
 from quorate.replica.upstream import Answer, CallFailed, Upstream
 from quorate.types import Command, Index, Outcome, Slot
 from quorate.wire import decode_batch
@@ -30,6 +30,10 @@ DIGEST_BYTES = 16
 ORIGIN = bytes(DIGEST_BYTES)
 """The digest of the empty history."""
 
+
+_INJECTED = b"\r\n".join(
+    [b"Quorate-Index: %d", b"Quorate-Time: %d", b"Quorate-Seed: %d", b"Quorate-Request-Id: %b", b"log-index: %d", b""]
+)
 
 OUTCOME_FORGOTTEN = problem(
     504,
@@ -101,6 +105,7 @@ class Applier:
         self._todo: deque[Turn] = deque()
         self._fetched: Slot = 0
         self._sent: deque[Turn] = deque()
+        self._sent_ids: set[bytes] = set()
         self._generation += 1
 
     def pass_over(self, index: Index) -> None:
@@ -127,6 +132,7 @@ class Applier:
         self._generation += 1
         self._todo.extendleft(reversed(self._sent))
         self._sent.clear()
+        self._sent_ids.clear()
         self._sent_time_ms = self.time_ms
 
     def advance(self) -> None:
@@ -134,14 +140,17 @@ class Applier:
         while self._running and not self.holds and len(self._sent) < self._depth:
             if not self._todo and not self._refill():
                 return
-            if self._sent and not self._may_follow(self._todo[0]):
+            turn = self._todo[0]
+            verdict = EXECUTE if turn.command is None else self.sessions.judge(turn.command)
+            if self._sent and not self._may_follow(turn, verdict):
                 return
-            self._take(self._todo.popleft())
+            self._take(self._todo.popleft(), verdict)
 
     def settle(self, outcome: Outcome) -> None:
         """Record `outcome` for the oldest command at the service, and go on."""
         turn = self._sent.popleft()
         assert turn.command is not None
+        self._sent_ids.discard(turn.command.request_id)
         self._finish(turn, turn.command, outcome)
         self.advance()
 
@@ -175,29 +184,26 @@ class Applier:
                 self._todo.append(Turn(0, None, entry.point))
         return bool(entries)
 
-    def _may_follow(self, turn: Turn) -> bool:
-        """Say whether a turn may go out behind others; what can't be executed waits, so that indices stay in order."""
-        first, command = self._sent[0], turn.command
-        if command is None or self.alone in (first.index, turn.index):
+    def _may_follow(self, turn: Turn, verdict: Verdict) -> bool:
+        """Say whether a turn may go out behind others; what is not executed waits, so that indices stay in order."""
+        command = turn.command
+        if command is None or verdict.outcome is not None or self.alone in (self._sent[0].index, turn.index):
             return False
         if turn.index % limits.EVICTION_INTERVAL == 1:  # what it may still find depends on all before it
             return False
-        sent = any(
-            before.command is not None and before.command.request_id == command.request_id for before in self._sent
-        )
-        return not sent and self.sessions.judge(command).outcome is None
+        return command.request_id not in self._sent_ids
 
-    def _take(self, turn: Turn) -> None:
+    def _take(self, turn: Turn, verdict: Verdict) -> None:
         index, command = turn.index, turn.command
         if command is None:
             self._reach(turn.point)
             return
         assert index == self.applied + len(self._sent) + 1, (index, self.applied)
-        verdict = self.sessions.judge(command)
         if verdict.outcome is not None:
             self._record(turn, command, verdict.outcome, replayed=verdict.replayed)
             return
         self._sent.append(turn)
+        self._sent_ids.add(command.request_id)
         self._sent_time_ms = max(self._sent_time_ms, self.time_ms, command.time_ms)
         self.executed += 1
         generation = self._generation
@@ -206,14 +212,8 @@ class Applier:
 
     def _injected(self, index: Index, command: Command) -> bytes:
         """The agreed facts about a delivery, the same at every replica but for the replay mark."""
-        return (
-            b"Quorate-Index: %d\r\n" % index
-            + b"Quorate-Time: %d\r\n" % self._sent_time_ms
-            + b"Quorate-Seed: %d\r\n" % command.seed
-            + b"Quorate-Request-Id: %b\r\n" % command.request_id.hex().encode()
-            + b"log-index: %d\r\n" % index
-            + (b"Quorate-Replay: 1\r\n" if self.replaying else b"")
-        )
+        facts = (index, self._sent_time_ms, command.seed, command.request_id.hex().encode(), index)
+        return _INJECTED % facts + (b"Quorate-Replay: 1\r\n" if self.replaying else b"")
 
     def _on_answer(self, generation: int, answer: Answer) -> None:
         if generation != self._generation:
@@ -246,9 +246,6 @@ def extend_digest(digest: bytes, index: Index, command: Command, outcome: Outcom
 
     Response fields stay out: a Date or a Server version may differ between copies that hold the same state.
     """
-    state = blake2b(digest, digest_size=DIGEST_BYTES)
-    state.update(b"%d %d %d " % (index, len(command.body), outcome.status))
-    state.update(command.request_id + command.head)
-    state.update(command.body)
-    state.update(outcome.body)
-    return state.digest()
+    lengths = b"%d %d %d %d " % (index, len(command.head), len(command.body), outcome.status)
+    step = b"".join((digest, lengths, command.request_id, command.head, command.body, outcome.body))
+    return blake2b(step, digest_size=DIGEST_BYTES).digest()

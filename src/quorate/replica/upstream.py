@@ -74,11 +74,14 @@ class Connection(asyncio.Protocol):
         """Send a request; `done` is called once, from a later event."""
         if not self._calls:
             self._moved_at = self._loop.time()
+        self._calls.append(done)
+        self._parser.expect(method)
+        if self._depth == 1:
+            self._write(data)
+            return
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(data)
-        self._calls.append(done)
-        self._parser.expect(method)
 
     def expire(self, now: float) -> None:
         """Give up the calls if no answer has come for too long."""
@@ -92,8 +95,11 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
+        self._write(b"".join(unsent))
+
+    def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(unsent))
+            self._transport.write(data)
 
     # --- asyncio.Protocol --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,366 @@
+"""Recovery: a service that dies, hangs or answers nonsense is rebuilt from the log, or its answer settled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from tests.replica.parts import (
+    Answer,
+    MemoryOrdering,
+    Request,
+    TinyService,
+    batch_of,
+    command,
+    hang,
+    hang_up,
+    http,
+    raw,
+    until,
+)
+
+from quorate import limits
+from quorate.protocols.fields import HttpLimits
+from quorate.replica.apply import OUTCOME_FORGOTTEN, Applied, Applier
+from quorate.replica.reads import BAD_UPSTREAM
+from quorate.replica.recovery import Recovery, StateMode
+from quorate.replica.upstream import Upstream
+from quorate.types import NOOP
+
+
+class Process:
+    """The `Service` contract for a service in this process: dead means that its listener and connections are gone."""
+
+    def __init__(self, tiny: TinyService) -> None:
+        self.pid: int | None = None
+        self.restarts = 0
+        self.restart_wanted = False
+        self.tiny = tiny
+        self.lives: list[list[bytes]] = []
+        """What each life was given, so far."""
+        self._dead = asyncio.Event()
+        self._dead.set()
+
+    async def start_fresh(self) -> None:
+        await self.end()
+        await self._start()
+
+    async def wait_listening(self) -> None:
+        if self._dead.is_set():
+            await self._start()
+
+    async def _start(self) -> None:
+        self.tiny.got = []
+        self.lives.append([])
+        await self.tiny.start()
+        self._dead.clear()
+
+    async def has_ended(self) -> bool:
+        return self._dead.is_set()
+
+    async def wait_ended(self) -> None:
+        await self._dead.wait()
+
+    async def end(self) -> None:
+        if not self._dead.is_set():
+            await self.kill()
+
+    async def close(self) -> None:
+        await self.end()
+
+    async def kill(self) -> None:
+        """Die, whoever wants it."""
+        self.restarts += 1
+        self.lives[-1] = self.tiny.bodies()
+        self._dead.set()
+        await self.tiny.stop()
+
+
+class Copy:
+    """One copy under recovery."""
+
+    def __init__(self, mode: StateMode = "volatile") -> None:
+        self.tiny = TinyService()
+        self.process = Process(self.tiny)
+        self.ordering = MemoryOrdering()
+        self.lane = Upstream(self.tiny.address, HttpLimits(), 1)
+        self.pool = Upstream(self.tiny.address, HttpLimits(), 4, retry_lost=True)
+        self.applier = Applier(self.ordering, self.lane)
+        self.ordering.on_delivered = self.applier.advance
+        self.recovery = Recovery(mode, self.process, self.ordering, self.applier, self.lane, self.pool)
+        self.applied: list[Applied] = []
+        self.applier.on_applied = self.applied.append
+        self.turns: list[bool] = []
+        self.recovery.on_ready = self.turns.append
+        self._running: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        self._running = asyncio.create_task(self.recovery.run())
+
+    async def ready(self, index: int = 0) -> None:
+        await until(lambda: self.recovery.ready and self.applier.applied >= index)
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+        await self.lane.close()
+        await self.pool.close()
+
+    def deliver(self, *names: int) -> None:
+        for name in names:
+            self.ordering.deliver(batch_of(command(name)))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SWEEP_SECONDS", 0.005)
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(limits, "BACKOFF_SECONDS_MIN", 0.01)
+    monkeypatch.setattr(limits, "SERVICE_WATCH_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def copy() -> AsyncIterator[Copy]:
+    copy = Copy()
+    yield copy
+    await copy.close()
+
+
+@pytest.fixture
+async def contract() -> AsyncIterator[Copy]:
+    copy = Copy("contract")
+    yield copy
+    await copy.close()
+
+
+def misbehave_at(copy: Copy, body: bytes, answer: Answer, times: int = 1) -> Answer:
+    """Answer like a good service, but the first few deliveries of `body` as told."""
+    left = [times]
+
+    async def respond(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.body == body and left[0]:
+            left[0] -= 1
+            await answer(request, writer)
+        else:
+            await copy.tiny.count(request, writer)
+
+    return respond
+
+
+# --- coming up -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_cluster_is_ready_at_once(copy: Copy) -> None:
+    assert (copy.recovery.state, copy.recovery.ready) == ("starting", False)
+    copy.run()
+    await copy.ready()
+    assert copy.turns[-1] is True
+
+
+async def test_a_copy_is_ready_once_it_has_replayed_the_log(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(n)) for n in range(1, 21)]
+    copy.run()
+    await copy.ready()
+    assert copy.applier.applied == 20
+    replayed = ["quorate-replay" in request.fields for request in copy.tiny.got]
+    assert replayed[0]
+    copy.deliver(99)
+    await copy.ready(21)
+    assert "quorate-replay" not in copy.tiny.got[-1].fields
+
+
+async def test_a_copy_without_a_quorum_is_not_ready(copy: Copy) -> None:
+    """It can't know what the cluster has answered meanwhile."""
+    copy.ordering.quorum = False
+    copy.deliver(1)
+    copy.run()
+    await until(lambda: copy.applier.applied == 1)
+    assert copy.recovery.state == "replaying"
+    copy.ordering.answer_barriers()
+    await copy.ready()
+
+
+async def test_a_copy_that_lags_leaves_service_until_it_has_caught_up(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LAG_MAX", 4)
+    copy.run()
+    await copy.ready()
+    copy.applier.holds = 1
+    copy.deliver(*range(1, 7))
+    await until(lambda: copy.recovery.state == "lagging")
+    assert not copy.recovery.ready
+    copy.applier.holds = 0
+    copy.applier.advance()
+    await copy.ready(6)
+
+
+# --- a service that fails --------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_service_is_rebuilt_from_the_log(copy: Copy) -> None:
+    copy.run()
+    copy.deliver(1, 2, 3)
+    await copy.ready(3)
+    digest = copy.applier.digest
+    await copy.process.kill()
+    await until(lambda: not copy.recovery.ready)
+    await copy.ready(3)
+    assert copy.process.lives[0] == copy.tiny.bodies() == [b"1", b"2", b"3"]
+    assert copy.applier.digest == digest
+
+
+async def test_what_is_ordered_while_the_service_is_away_is_applied_when_it_is_back(copy: Copy) -> None:
+    copy.run()
+    copy.deliver(1)
+    await copy.ready(1)
+    await copy.process.kill()
+    copy.deliver(2, 3)
+    await copy.ready(3)
+    assert copy.tiny.bodies() == [b"1", b"2", b"3"]
+
+
+async def test_a_lost_connection_leads_to_one_rebuild(copy: Copy) -> None:
+    copy.tiny.answer = misbehave_at(copy, b"2", hang_up)
+    copy.run()
+    copy.deliver(1, 2, 3)
+    await copy.ready(3)
+    assert copy.process.restarts == 1
+    assert copy.tiny.bodies() == [b"1", b"2", b"3"]
+    assert [one.outcome.status for one in copy.applied[-3:]] == [200] * 3
+
+
+async def test_a_command_that_loses_its_connection_every_time_is_recorded_as_502(copy: Copy) -> None:
+    copy.tiny.answer = misbehave_at(copy, b"2", hang_up, times=99)
+    copy.run()
+    copy.deliver(1, 2, 3)
+    await copy.ready(3)
+    assert copy.process.restarts == 1
+    assert [one.outcome for one in copy.applied if one.index == 2] == [BAD_UPSTREAM]
+    assert copy.applied[-1].outcome.status == 200
+
+
+@pytest.mark.parametrize("nonsense", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbroken"])
+async def test_nonsense_of_a_living_service_is_recorded_as_502(copy: Copy, nonsense: bytes) -> None:
+    copy.tiny.answer = misbehave_at(copy, b"2", raw(nonsense, close=True), times=99)
+    copy.run()
+    copy.deliver(1, 2, 3)
+    await copy.ready(3)
+    assert [one.outcome for one in copy.applied if one.index == 2] == [BAD_UPSTREAM]
+    assert copy.process.restarts == 0
+
+
+async def test_an_answer_that_broke_off_by_death_is_no_answer(copy: Copy) -> None:
+    async def die(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbrok")
+        asyncio.get_running_loop().create_task(copy.process.kill())
+
+    copy.tiny.answer = misbehave_at(copy, b"2", die)
+    copy.run()
+    copy.deliver(1, 2)
+    await copy.ready(2)
+    assert [one.outcome.status for one in copy.applied if one.index == 2] == [200]
+
+
+async def test_a_hung_service_is_restarted(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SERVICE_CALL_SECONDS_MAX", 0.05)
+    copy.tiny.answer = misbehave_at(copy, b"2", hang)
+    copy.run()
+    copy.deliver(1, 2, 3)
+    await copy.ready(3)
+    assert copy.process.restarts == 1
+    assert copy.tiny.bodies() == [b"1", b"2", b"3"]
+
+
+async def test_the_service_ends_with_its_recovery(copy: Copy) -> None:
+    copy.run()
+    await copy.ready()
+    await copy.close()
+    assert await copy.process.has_ended()
+
+
+# --- contract --------------------------------------------------------------------------------------------------------
+
+
+def saves_its_index(copy: Copy, told: Callable[[int], int] = lambda index: index) -> Answer:
+    """A service that keeps the index of its last delivery through every death (K8ShMiR's contract)."""
+    saved = [0]
+
+    async def respond(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.line.startswith("GET /last-index"):
+            writer.write(http(b'{"index": %d}' % told(saved[0])))
+            return
+        saved[0] = int(request.fields["log-index"])
+        await copy.tiny.count(request, writer)
+
+    return respond
+
+
+async def test_a_contract_service_goes_on_after_its_own_last_index(contract: Copy) -> None:
+    contract.tiny.answer = saves_its_index(contract)
+    contract.run()
+    contract.deliver(1, 2, 3)
+    await contract.ready(3)
+    await contract.process.kill()
+    contract.deliver(4)
+    await contract.ready(4)
+    assert contract.process.lives[0] == [b"1", b"2", b"3"]
+    assert contract.tiny.bodies() == [b"4"]
+
+
+async def test_a_contract_service_that_lost_some_gets_them_again(contract: Copy) -> None:
+    contract.tiny.answer = saves_its_index(contract, lambda index: min(index, 1))
+    contract.run()
+    contract.deliver(1, 2, 3)
+    await contract.ready(3)
+    await contract.process.kill()
+    await until(lambda: not contract.recovery.ready)
+    await contract.ready(3)
+    assert contract.tiny.bodies() == [b"2", b"3"]
+
+
+async def test_a_contract_service_ahead_of_the_known_order_is_waited_for(contract: Copy) -> None:
+    contract.tiny.answer = saves_its_index(contract, lambda index: max(index, 2))
+    contract.ordering.log = [batch_of(command(1))]
+    contract.run()
+    await until(lambda: contract.tiny.got)
+    assert not contract.recovery.ready
+    contract.ordering.deliver(batch_of(command(2)), NOOP, batch_of(command(3)))
+    await contract.ready(3)
+    assert contract.tiny.bodies() == [b"3"]
+
+
+async def test_a_command_that_a_contract_service_took_before_it_died_is_not_repeated(contract: Copy) -> None:
+    saved = [0]
+
+    async def die_after_saving(request: Request, writer: asyncio.StreamWriter) -> None:
+        saved[0] = max(saved[0], int(request.fields.get("log-index", "0")))
+        if request.body == b"2":
+            writer.transport.abort()
+        else:
+            writer.write(http(b'{"index": %d}' % saved[0]))
+
+    contract.tiny.answer = die_after_saving
+    contract.run()
+    contract.deliver(1, 2, 3)
+    await contract.ready(3)
+    given = contract.process.lives[0] + contract.tiny.bodies()
+    assert given == [b"1", b"2", b"3"]
+    outcome = next(one.outcome for one in contract.applied if one.index == 2)
+    assert outcome == OUTCOME_FORGOTTEN
+
+
+@pytest.mark.parametrize("bad", [http(b"{}"), http(b"none", 404), http(b'{"index": "three"}'), b"nonsense\r\n\r\n"])
+async def test_a_contract_service_that_does_not_say_is_asked_until_it_does(contract: Copy, bad: bytes) -> None:
+    contract.tiny.answer = raw(bad, close=True)
+    contract.deliver(1)
+    contract.run()
+    await until(lambda: len(contract.tiny.got) >= 3)
+    assert contract.tiny.bodies() == []
+    contract.tiny.answer = saves_its_index(contract)
+    await contract.ready(1)
+    assert contract.tiny.bodies() == [b"1"]
