@@ -52,9 +52,3 @@ class NetworkRefused(Misuse):
     """An address can't be listened on or reached."""
 
     exit_code = 5
-
-
-class NoQuorum(QuorateError):
-    """The cluster did not become or stay able to decide within the time given."""
-
-    exit_code = 6

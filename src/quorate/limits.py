@@ -93,10 +93,6 @@ SESSION_WINDOW = 131_072
 SESSION_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of stored outcomes; the oldest go first. Counted from outcomes alone, so that replicas evict the same ones."""
 
-EVICTION_INTERVAL = 64
-"""Positions between evictions. In between, what a command finds in the session table depends on its own id alone, so
-that it may be sent to the service before the answers to those ahead of it are in."""
-
 TOMBSTONE_WINDOW = 4 * SESSION_WINDOW
 """Positions for which the bare key is remembered after its outcome went: a late retry is refused, never executed."""
 
@@ -134,6 +130,9 @@ SERVICE_WATCH_SECONDS = 0.5
 NEIGHBOUR_WATCH_SECONDS = 0.1
 """Whether a neighbour service listens is looked at this often: a restart in between, faster than any container's, would
 go unseen. A child's end is told by the kernel."""
+
+SERVICE_CONNECT_SECONDS_MAX = 5.0
+"""A connection to the service, which is next door, is up within this time or counts as refused."""
 
 SERVICE_START_SECONDS_MAX = 30.0
 """A service that does not listen within this time of its start is restarted."""

@@ -27,6 +27,7 @@ _STATES = {
     "ready": ("●", "green"),
     "starting": ("◔", "yellow"),
     "replaying": ("◑", "yellow"),
+    "lagging": ("◑", "yellow"),
     "restarting": ("↻", "yellow"),
     "draining": ("▽", "yellow"),
     "paused": ("‖", "blue"),

@@ -51,10 +51,6 @@ class Ordering(Protocol):
         """Return what follows point `after`, in order: some of it, or nothing if nothing is known yet."""
         ...
 
-    def point_before(self, index: Index) -> Slot:
-        """Return the last point all of whose commands have an index of at most `index`."""
-        ...
-
     def status(self) -> OrderingStatus:
         """Return a snapshot for operators."""
         ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +38,7 @@ from quorate.ordering import Delivered, OrderingStatus
 from quorate.ordering.persister import Persister
 from quorate.storage import LogStore
 from quorate.transport import Transport
-from quorate.types import Batch, Index, ReplicaId, Slot
+from quorate.types import Batch, ReplicaId, Slot
 from quorate.wire import MessageCodec
 
 log = structlog.get_logger(room="ordering")
@@ -86,7 +85,6 @@ class EmbeddedOrdering:
         self._barrier_token = 0
         self._barriers_asked: list[Callable[[Slot], None]] = []
         self._barriers_waiting: list[Callable[[Slot], None]] = []
-        self._barrier_scheduled = False
         self.dropped_messages = 0
         """Messages from peers not taken, for the backlog of the disk or for being nonsense."""
 
@@ -127,13 +125,9 @@ class EmbeddedOrdering:
         return True
 
     def read_barrier(self, done: Callable[[Slot], None]) -> None:
-        """Ask for a barrier. Whoever asks in the same turn of the loop, or while one is under way, shares the next
-        one.
-        """
+        """Ask for a barrier. Whoever asks while one is under way shares the next one."""
         self._barriers_waiting.append(done)
-        if not self._barriers_asked and not self._barrier_scheduled:
-            self._barrier_scheduled = True
-            self._loop.call_soon(self._ask_barrier)
+        self._ask_barrier()
 
     def entries(self, after: Slot) -> list[Delivered]:
         """Return what follows slot `after`: from memory if it is recent, else a stretch of it from the store."""
@@ -145,10 +139,6 @@ class EmbeddedOrdering:
             last = min(self._cache_first - 1, after + limits.DELIVERY_SLOTS_MAX)
             batches = [vote.batch for vote in self._store.read(first, last, limits.LEARN_BYTES)]
         return [Delivered(slot, self._ends[slot - 1] + 1, batch) for slot, batch in enumerate(batches, first)]
-
-    def point_before(self, index: Index) -> Slot:
-        """Return the last slot all of whose commands have an index of at most `index`."""
-        return bisect_right(self._ends, index) - 1
 
     def status(self) -> OrderingStatus:
         """Return a snapshot for operators."""
@@ -188,10 +178,10 @@ class EmbeddedOrdering:
             self.on_delivered()
 
     def _ask_barrier(self) -> None:
-        self._barrier_scheduled = False
-        self._barriers_asked, self._barriers_waiting = self._barriers_waiting, []
-        self._barrier_token += 1
-        self._step(ReadRequested(self._barrier_token))
+        if self._running and self._barriers_waiting and not self._barriers_asked:
+            self._barriers_asked, self._barriers_waiting = self._barriers_waiting, []
+            self._barrier_token += 1
+            self._step(ReadRequested(self._barrier_token))
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
@@ -244,9 +234,7 @@ class EmbeddedOrdering:
         asked, self._barriers_asked = self._barriers_asked, []
         for done in asked:
             done(effect.slot)
-        if self._barriers_waiting and not self._barrier_scheduled:
-            self._barrier_scheduled = True
-            self._loop.call_soon(self._ask_barrier)
+        self._ask_barrier()
 
     def _trace(self, effect: Trace) -> None:
         log.info(effect.what, **effect.detail)

@@ -17,7 +17,6 @@ from hashlib import blake2b
 
 import msgspec
 
-from quorate import limits
 from quorate.ordering import Ordering
 from quorate.protocols.canonical import delivery_bytes
 from quorate.protocols.problems import problem
@@ -87,6 +86,8 @@ class Applier:
         self._lane = lane
         self._depth = depth
         self._running = False
+        self._troubled = False
+        """A call failed, and it is not settled yet what becomes of its command."""
         self._generation = 0
         """Grows with each reset, so that an answer to a call made before it is not taken for one made after."""
         self.forget()
@@ -106,6 +107,7 @@ class Applier:
         self._fetched: Slot = 0
         self._sent: deque[Turn] = deque()
         self._sent_ids: set[bytes] = set()
+        self._troubled = False
         self._generation += 1
 
     def pass_over(self, index: Index) -> None:
@@ -115,11 +117,15 @@ class Applier:
         """
         while self.applied < index and (self._todo or self._refill()):
             turn = self._todo.popleft()
-            if turn.command is not None:
+            if turn.command is None:
+                self._reach(turn.point)
+                continue
+            verdict = self.sessions.judge(turn.index, turn.command)
+            if verdict.outcome is not None:
+                self._record(turn, turn.command, verdict.outcome, replayed=verdict.replayed)
+            else:
                 self.digest_complete = False
                 self._finish(turn, turn.command, OUTCOME_FORGOTTEN)
-            else:
-                self._reach(turn.point)
 
     def start(self) -> None:
         """Apply from here on."""
@@ -128,7 +134,7 @@ class Applier:
 
     def stop(self) -> None:
         """Apply nothing more; answers under way are ignored, and their commands are taken again at the next start."""
-        self._running = False
+        self._running = self._troubled = False
         self._generation += 1
         self._todo.extendleft(reversed(self._sent))
         self._sent.clear()
@@ -137,17 +143,18 @@ class Applier:
 
     def advance(self) -> None:
         """Apply what there is, as far as the service may have it and readers do not hold it."""
-        while self._running and not self.holds and len(self._sent) < self._depth:
+        while self._running and not self._troubled and len(self._sent) < self._depth:
             if not self._todo and not self._refill():
                 return
             turn = self._todo[0]
-            verdict = EXECUTE if turn.command is None else self.sessions.judge(turn.command)
-            if self._sent and not self._may_follow(turn, verdict):
+            verdict = EXECUTE if turn.command is None else self.sessions.judge(turn.index, turn.command)
+            if self.holds or (self._sent and not self._may_follow(turn, verdict)):
                 return
             self._take(self._todo.popleft(), verdict)
 
     def settle(self, outcome: Outcome) -> None:
         """Record `outcome` for the oldest command at the service, and go on."""
+        self._troubled = False
         turn = self._sent.popleft()
         assert turn.command is not None
         self._sent_ids.discard(turn.command.request_id)
@@ -189,8 +196,6 @@ class Applier:
         command = turn.command
         if command is None or verdict.outcome is not None or self.alone in (self._sent[0].index, turn.index):
             return False
-        if turn.index % limits.EVICTION_INTERVAL == 1:  # what it may still find depends on all before it
-            return False
         return command.request_id not in self._sent_ids
 
     def _take(self, turn: Turn, verdict: Verdict) -> None:
@@ -219,6 +224,7 @@ class Applier:
         if generation != self._generation:
             return
         if isinstance(answer, CallFailed):
+            self._troubled = True
             self._generation += 1  # what was sent behind it fails with it
             self.on_trouble(answer)
         else:

@@ -28,8 +28,8 @@ NO_QUORUM = problem(
 READ_TIMEOUT = problem(
     504,
     "read_timeout",
-    "The service did not answer in time",
-    "try again; a read changes nothing",
+    "The service did not answer in time, or this replica did not reach the state asked for",
+    "try again, or ask another replica; a read changes nothing",
     retryable=True,
     retry_after=1,
 )
@@ -76,6 +76,10 @@ class Reads:
         self._exclusive = exclusive
         self._loop = asyncio.get_running_loop()
         self._open: set[Read] = set()
+        self._barred: list[Read] = []
+        """Reads that wait for the next barrier to be asked for."""
+        self._asking = False
+        """A barrier is under way, or about to be; what comes meanwhile needs the next one."""
         self._parked: list[Read] = []
         """Reads whose barrier is known and not yet applied, or that wait for their turn."""
 
@@ -86,7 +90,8 @@ class Reads:
         """Take a call and see to its answer."""
         self._open.add(read)
         if read.mode is ReadMode.LINEARIZABLE:
-            self._ordering.read_barrier(lambda point: self._on_barrier(read, point))
+            self._barred.append(read)
+            self._ask_soon()
         else:
             read.point = 0
             self._park(read)
@@ -105,11 +110,26 @@ class Reads:
         for read in [read for read in self._open if read.deadline <= now]:
             self._answer(read, NO_QUORUM if read.point == UNKNOWN else READ_TIMEOUT)
         self._parked = [read for read in self._parked if read in self._open]
+        self._barred = [read for read in self._barred if read in self._open]
 
-    def _on_barrier(self, read: Read, point: Slot) -> None:
-        if read in self._open:
-            read.point = point
-            self._park(read)
+    def _ask_soon(self) -> None:
+        """Ask for one barrier for all reads of this turn of the loop."""
+        if not self._asking:
+            self._asking = True
+            self._loop.call_soon(self._ask)
+
+    def _ask(self) -> None:
+        barred, self._barred = self._barred, []
+        self._ordering.read_barrier(lambda point: self._on_barrier(barred, point))
+
+    def _on_barrier(self, barred: list[Read], point: Slot) -> None:
+        self._asking = False
+        for read in barred:
+            if read in self._open:
+                read.point = point
+                self._park(read)
+        if self._barred:
+            self._ask_soon()
 
     def _park(self, read: Read) -> None:
         """Send a read that is due, else keep it until something more is applied."""

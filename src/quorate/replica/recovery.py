@@ -107,7 +107,9 @@ class Recovery:
         failing = asyncio.create_task(self._unbearable_failure())
         tasks = (catching_up, dying, failing)
         try:
-            await asyncio.wait((dying, failing), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
             why = failing.result() if failing.done() else "the service has ended"
             log.warning("service is rebuilt", why=why, applied=self._applier.applied)
         finally:
@@ -134,8 +136,15 @@ class Recovery:
     async def _last_index(self) -> Index | None:
         """Ask a contract service how far it got; None if it does not say."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._lane.call(LAST_INDEX_CALL, b"GET", answered.set_result)
+
+        def on_answer(answer: Answer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        self._lane.call(LAST_INDEX_CALL, b"GET", on_answer)
         answer = await answered
+        if isinstance(answer, CallFailed) and answer.fate is Fate.SILENT:
+            await self._service.end()
         with contextlib.suppress(msgspec.MsgspecError):
             if isinstance(answer, Outcome) and answer.status == 200:
                 return msgspec.json.decode(answer.body, type=LastIndex).index

@@ -261,24 +261,25 @@ class Replica:
     def _flush(self) -> None:
         self._flush_scheduled = False
         while self._outbox:
-            chunk = self._next_chunk()
+            chunk = self._take_chunk()
             if not self._ordering.propose(encode_batch([waiter.command for waiter in chunk.values()])):
-                return  # it stays in the outbox; the sweep comes back to it
+                self._outbox = chunk | self._outbox  # the sweep comes back to it
+                return
             now = self._loop.time()
-            for request_id, waiter in chunk.items():
-                del self._outbox[request_id]
+            for waiter in chunk.values():
                 waiter.offered_at, waiter.horizon, waiter.taken = now, None, True
             self._proposed += len(chunk)
 
-    def _next_chunk(self) -> dict[bytes, Waiter]:
-        """Return the head of the outbox, no more than fits a batch, but one command at least."""
+    def _take_chunk(self) -> dict[bytes, Waiter]:
+        """Take the head of the outbox, no more than fits a batch, but one command at least."""
         chunk: dict[bytes, Waiter] = {}
         size = 0
-        for request_id, waiter in self._outbox.items():
+        while self._outbox:
+            request_id, waiter = next(iter(self._outbox.items()))
             size += waiter.size
             if chunk and size > limits.BATCH_BYTES_MAX:
                 break
-            chunk[request_id] = waiter
+            chunk[request_id] = self._outbox.pop(request_id)
         return chunk
 
     def _on_applied(self, applied: Applied) -> None:

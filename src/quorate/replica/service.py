@@ -60,22 +60,18 @@ class Service(Protocol):
         ...
 
 
-async def listens(host: str, port: int) -> bool:
-    """Say whether somebody accepts connections there."""
+async def listens(host: str, port: int) -> bool | None:
+    """Say whether somebody accepts connections there; None when it can't be told (no descriptors left, no route)."""
     try:
         _, writer = await asyncio.open_connection(host, port)
-    except OSError:
+    except ConnectionRefusedError:
         return False
+    except OSError:
+        return None
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-async def wait_for_listener(host: str, port: int) -> None:
-    """Return once somebody accepts connections there."""
-    while not await listens(host, port):
-        await asyncio.sleep(PROBE_SECONDS)
 
 
 class ChildService:
@@ -187,7 +183,7 @@ class ChildService:
         """Return once nobody listens where the service will: a process that was killed may take a moment to go."""
         try:
             async with asyncio.timeout(limits.SERVICE_PORT_SECONDS_MAX):
-                while await listens(self._host, self._port):
+                while await listens(self._host, self._port) is not False:
                     await asyncio.sleep(PROBE_SECONDS)
         except TimeoutError:
             what = f"somebody else listens on {self._host}:{self._port}, the address of the service"
@@ -242,12 +238,13 @@ class NeighbourService:
 
     async def wait_listening(self) -> None:
         """Return once a neighbour listens."""
-        await wait_for_listener(self._host, self._port)
+        while not await listens(self._host, self._port):
+            await asyncio.sleep(PROBE_SECONDS)
         self._fresh = False
 
     async def has_ended(self) -> bool:
         """Say whether the neighbour no longer listens."""
-        self._fresh = self._fresh or not await listens(self._host, self._port)
+        self._fresh = self._fresh or await listens(self._host, self._port) is False
         return self._fresh
 
     async def wait_ended(self) -> None:

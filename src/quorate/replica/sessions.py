@@ -1,12 +1,13 @@
 """The session table: what was executed, so that nothing is executed twice (P4).
 
-It is a function of the log and of the outcomes alone, so every replica holds the same table at the same index.
-Windows are counted in index positions, never in time. A command is judged when its turn comes, not when it is
-submitted, for only then is it certain what came before it.
+It is a function of the log and of the outcomes alone, so every replica holds the same table at the same index. Windows
+are counted in index positions, never in time. A command is judged when its turn comes, not when it is submitted, for
+only then is it certain what came before it.
 
-What is forgotten is refused, not executed: a command stamped before the oldest remembered position may have been
-executed already, and a key whose outcome is gone is remembered as a bare tombstone for some time longer (Ongaro,
-"Consensus", §6.3: an expired session).
+What may have been forgotten is refused, not executed (Ongaro, "Consensus", §6.3: an expired session). An outcome goes
+when it leaves the window or when there are too many bytes of them; its request id stays, as a bare tombstone. A command
+that was submitted more than a window ago is refused too: the tombstone of its first execution may be gone. A client's
+key may come back much later in a new submission, so the tombstones of keys stay for longer.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ class SessionTable:
         self._sessions: dict[bytes, Session] = {}
         self._order: deque[bytes] = deque()
         self._bytes = 0
-        self._tombstones: set[bytes] = set()
-        self._buried: deque[tuple[Index, bytes]] = deque()
-        self._floor: Index = 0
-        """Every session up to this index has been evicted."""
+        self._tombstones: dict[bytes, Index] = {}
+        """Request ids that were executed and whose outcome is gone, with the index up to which they are remembered."""
+        self._burials: deque[tuple[Index, bytes]] = deque()
+        self._keyed_burials: deque[tuple[Index, bytes]] = deque()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -76,41 +77,47 @@ class SessionTable:
         """Return the session of a request id, if its outcome is still stored."""
         return self._sessions.get(request_id)
 
-    def judge(self, command: Command) -> Verdict:
-        """Decide about a command when its turn comes."""
+    def judge(self, index: Index, command: Command) -> Verdict:
+        """Decide about the command at `index`, given everything before it.
+
+        That it may be executed holds already before the answers to others are in: nothing but an execution of its own
+        request id can change it.
+        """
         session = self._sessions.get(command.request_id)
         if session is not None:
             if session.fingerprint != command.fingerprint:
                 return Verdict(KEY_REUSED)
             return Verdict(session.outcome, replayed=True)
-        if command.request_id in self._tombstones or command.stamp < self._floor:
+        if command.request_id in self._tombstones or command.stamp < index - limits.SESSION_WINDOW:
             return Verdict(WINDOW_EXPIRED)
         return EXECUTE
 
     def store(self, index: Index, command: Command, outcome: Outcome) -> None:
-        """Remember an execution; every EVICTION_INTERVAL, forget what is out of the window or too much."""
+        """Remember an execution, and forget what its position or its size pushes out."""
         self._sessions[command.request_id] = Session(index, command.fingerprint, outcome)
         self._order.append(command.request_id)
         self._bytes += _weight(outcome)
-        if index % limits.EVICTION_INTERVAL == 0:
-            self._evict_beyond(index)
-
-    def _evict_beyond(self, index: Index) -> None:
-        oldest = self._sessions[self._order[0]].index
-        while oldest <= index - limits.SESSION_WINDOW or self._bytes > limits.SESSION_BYTES_MAX:
+        while self._bytes > limits.SESSION_BYTES_MAX or self._oldest() <= index - limits.SESSION_WINDOW:
             self._evict()
-            oldest = self._sessions[self._order[0]].index
-        while self._buried and self._buried[0][0] <= index - limits.TOMBSTONE_WINDOW:
-            self._tombstones.discard(self._buried.popleft()[1])
+        self._exhume(self._burials, index)
+        self._exhume(self._keyed_burials, index)
+
+    def _oldest(self) -> Index:
+        return self._sessions[self._order[0]].index
 
     def _evict(self) -> None:
+        """Drop the oldest outcome; its id stays while a command that bears it could still pass for a new one."""
         request_id = self._order.popleft()
         session = self._sessions.pop(request_id)
         self._bytes -= _weight(session.outcome)
-        self._floor = session.index
-        if session.fingerprint:
-            self._tombstones.add(request_id)
-            self._buried.append((session.index, request_id))
+        keyed = bool(session.fingerprint)
+        until = session.index + (limits.TOMBSTONE_WINDOW if keyed else limits.SESSION_WINDOW)
+        self._tombstones[request_id] = until
+        (self._keyed_burials if keyed else self._burials).append((until, request_id))
+
+    def _exhume(self, burials: deque[tuple[Index, bytes]], index: Index) -> None:
+        while burials and burials[0][0] <= index:
+            del self._tombstones[burials.popleft()[1]]
 
 
 def _weight(outcome: Outcome) -> int:

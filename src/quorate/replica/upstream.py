@@ -213,30 +213,44 @@ class Upstream:
             task = self._loop.create_task(self._connect(waiting))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
-        else:
+        elif len(self._queue) < limits.IN_FLIGHT_MAX:
             self._queue.append(waiting)
+        else:
+            self._loop.call_soon(waiting.done, CallFailed(Fate.REFUSED, "too many calls wait for the service"))
 
     async def _connect(self, waiting: _Waiting) -> None:
         resets = self._resets
-        try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._http, self._depth), self._host, self._port
-            )
-        except OSError as error:
-            self._refuse(waiting, f"cannot connect to the service: {error.strerror or error}")
-            return
-        if resets != self._resets:
+        connection, why = await self._try_to_connect()
+        task = asyncio.current_task()
+        assert task is not None
+        self._connecting.discard(task)
+        if connection is None:
+            refused, self._queue = [waiting, *self._queue], deque()
+            for call in refused:
+                call.done(CallFailed(Fate.REFUSED, why))
+        elif resets != self._resets:
             connection.abort()
             waiting.done(CallFailed(Fate.REFUSED, RESTARTING))
-            return
-        self._idle.append(connection)
-        self._send(connection, waiting._replace(retry=False))
-        self._send_queued()
+            self._start_queued()
+        else:
+            self._idle.append(connection)
+            self._send(connection, waiting._replace(retry=False))
+            while self._queue and self._idle and self._idle[-1].open:
+                self._send(self._idle[-1], self._queue.popleft())
 
-    def _refuse(self, waiting: _Waiting, why: str) -> None:
-        refused, self._queue = [waiting, *self._queue], deque()
-        for call in refused:
-            call.done(CallFailed(Fate.REFUSED, why))
+    async def _try_to_connect(self) -> tuple[Connection | None, str]:
+        try:
+            async with asyncio.timeout(limits.SERVICE_CONNECT_SECONDS_MAX):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._http, self._depth), self._host, self._port
+                )
+        except OSError as error:  # TimeoutError is one of them
+            return None, f"cannot connect to the service: {error.strerror or error!r}"
+        return connection, ""
+
+    def _start_queued(self) -> None:
+        if self._queue:
+            self._start(self._queue.popleft())
 
     def _send(self, connection: Connection, waiting: _Waiting) -> None:
         """Send on the last of the idle connections."""
@@ -245,16 +259,11 @@ class Upstream:
             self._idle.pop()
             self._full.add(connection)
 
-    def _send_queued(self) -> None:
-        while self._queue and self._idle and self._idle[-1].open:
-            self._send(self._idle[-1], self._queue.popleft())
-
     def _answered(self, connection: Connection, waiting: _Waiting, answer: Answer) -> None:
         if connection in self._full:
             self._full.discard(connection)
             self._idle.append(connection)
-        if self._queue:
-            self._start(self._queue.popleft())
+        self._start_queued()
         if waiting.retry and isinstance(answer, CallFailed) and answer.fate is Fate.LOST:
             self._start(waiting._replace(retry=False))
         else:
