@@ -26,8 +26,9 @@ RESEND_TICKS = 4
 WINDOW_SLOTS = 32
 """Slots an acceptor votes in above its chosen prefix; it bounds its memory and the size of a Promise."""
 
-PIPELINE_SLOTS = 4
-"""Batches a leader keeps in flight: half the window, so that a follower a little behind need not refuse."""
+AHEAD_SLOTS = 4
+"""Batches a leader keeps in flight: enough to overlap fsyncs with messages, few enough that what waits shares a batch,
+and far from the window, so that a follower a little behind need not refuse."""
 
 RESEND_SLOTS_MAX = 4
 """Slots sent again in one tick: the lowest hold up all others, and a slow network must not be flooded."""
@@ -231,7 +232,7 @@ COMMAND_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX + 4096
 
 assert HEARTBEAT_TICKS * 5 < ELECTION_TICKS_MIN < ELECTION_TICKS_MAX
 assert WINDOW_SLOTS * (BATCH_BYTES_MAX + COMMAND_BYTES_MAX) < FRAME_BYTES_MAX <= PEER_BUFFER_BYTES_MAX
-assert PIPELINE_SLOTS * 2 <= WINDOW_SLOTS
+assert AHEAD_SLOTS * 2 <= WINDOW_SLOTS
 assert RECONNECT_SECONDS_MIN < RECONNECT_SECONDS_MAX
 assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
 assert SWEEP_SECONDS * 5 < STALL_SECONDS_MAX

@@ -115,8 +115,9 @@ class Front:
             extra = b"Idempotency-Replayed: true\r\n" + extra
         if reply.index:
             extra = b"Quorate-Index: %d\r\n%b" % (reply.index, extra)
-        # A replica that turned a client away for want of readiness, quorum or room sends it to look for another.
-        respond(reply.outcome, extra, reply.index == 0 and reply.outcome.status == 503)
+        # A replica that turned a client away for want of readiness, quorum or room sends it to look for another; and
+        # what became of one request of a connection must be known before the next is taken on it (P1, FIFO).
+        respond(reply.outcome, extra, reply.index == 0 and reply.outcome.status in (503, 504))
 
     def _answer_here(self, request: Request) -> Outcome | None:
         """Return the answer to what is not the service's to answer, or None."""

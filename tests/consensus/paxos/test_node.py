@@ -124,11 +124,11 @@ def test_a_command_reaches_all_in_one_conversation_whoever_proposes_it(proposer:
 def test_what_waits_while_a_value_is_in_flight_is_one_value() -> None:
     net = Network()
     net.elect(ONE)
-    names = [str(n) for n in range(limits.PIPELINE_SLOTS + 5)]
+    names = [str(n) for n in range(limits.AHEAD_SLOTS + 5)]
     for name in names:
         net.step(ONE, Proposed(value(name)))
     net.talk()
-    assert net.log(ONE) == [*names[: limits.PIPELINE_SLOTS], "".join(names[limits.PIPELINE_SLOTS :])]
+    assert net.log(ONE) == [*names[: limits.AHEAD_SLOTS], "".join(names[limits.AHEAD_SLOTS :])]
 
 
 def test_a_lost_accept_is_sent_again_to_those_who_have_not_voted() -> None:

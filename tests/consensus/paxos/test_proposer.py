@@ -112,7 +112,7 @@ def test_a_batch_larger_than_the_bound_travels_alone() -> None:
 
 def test_the_pipeline_bounds_the_slots_in_flight() -> None:
     proposer = leading(chosen=7)
-    for slot in range(8, 8 + limits.PIPELINE_SLOTS):
+    for slot in range(8, 8 + limits.AHEAD_SLOTS):
         proposer.enqueue(value("a"))
         assert proposer.next_batch(chosen=7) is not None
         proposer.sent(slot)

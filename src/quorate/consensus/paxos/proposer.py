@@ -108,8 +108,8 @@ class Proposer:
         return True
 
     def next_batch(self, chosen: Slot) -> Batch | None:
-        """Merge waiting commands into the next value, if the pipeline has room. Whatever waits shares one consensus."""
-        if not self._pending or self.next_slot > chosen + limits.PIPELINE_SLOTS:
+        """Merge whatever waits into the next value, if few enough batches are in flight."""
+        if not self._pending or self.next_slot > chosen + limits.AHEAD_SLOTS:
             return None
         parts: list[bytes] = []
         size = length = 0
