@@ -25,8 +25,6 @@ CONTRACT_BASES = {"NamedTuple", "Protocol"}
 TESTED_ELSEWHERE = {
     "__main__.py": "one call, made by every test that starts `python -m quorate`",
     "errors.py": "shapes without behaviour: every test of a refusal meets them",
-    "limits.py": "asserts its own relations on import; that none is stale is tested below",
-    "registry.py": "resolved entry by entry below, and by the contract suites",
     "types.py": "nouns without behaviour: every test speaks them",
     "consensus/core.py": "a contract and its nouns",
     "consensus/paxos/messages.py": "shapes; their encoding is tested in tests/test_wire.py",

@@ -215,12 +215,16 @@ class MiscountsCommands(PaxosCore):
 
 
 class VotesWithoutBound(PaxosCore):
-    """Votes however far a slot lies beyond its prefix, and never catches up."""
+    """Proposes and votes however far a slot lies beyond its prefix, and never catches up."""
 
     def __init__(self, me: ReplicaId, members: tuple[ReplicaId, ...], rng: random.Random, recovered: Recovered) -> None:
         super().__init__(me, members, rng, recovered)
         self._acceptor.within_window = lambda *_: True  # type: ignore[method-assign]
         self._learner.peer_to_ask = lambda **_: None  # type: ignore[method-assign]
+
+    def _fill_window(self) -> None:
+        while (batch := self._proposer.next_batch(1 << 40)) is not None:
+            self._propose(self._proposer.next_slot, batch)
 
 
 class NeverLeads(PaxosCore):
@@ -276,8 +280,7 @@ SEEDS_TO_CATCH = 60
 @pytest.mark.parametrize(("core", "invariants"), CAUGHT_BY, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_core_is_caught(core: CoreFactory, invariants: set[str]) -> None:
     failures = (run_seed(seed, core).failure for seed in range(1, SEEDS_TO_CATCH + 1))
-    failure = next(filter(None, failures), "never caught")
-    assert failure.split(":")[0] in invariants
+    assert any(failure.split(":")[0] in invariants for failure in failures)
 
 
 # --- the real core ---------------------------------------------------------------------------------------------------
