@@ -36,19 +36,13 @@ def main() -> None:
 def _dispatch(arguments: list[str]) -> int:
     match arguments:
         case ["sidecar", "--config", file]:
-            return run_sidecar(Path(file))
+            from quorate.ops.sidecar import main as be_sidecar
+
+            return be_sidecar(Path(file))
         case _:
             from quorate.ops.commands import run_command
 
             return run_command(arguments)
-
-
-def run_sidecar(file: Path) -> int:
-    """Be the sidecar described by `file` until told to end; returns the exit code."""
-    from quorate.config import load_sidecar
-    from quorate.ops.sidecar import main as be_sidecar
-
-    return be_sidecar(load_sidecar(file))
 
 
 def _tell(error: QuorateError) -> int:

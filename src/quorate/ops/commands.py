@@ -22,7 +22,6 @@ import quorate
 from quorate import config, limits
 from quorate.errors import Misuse, NetworkRefused
 from quorate.ops import client, output, view
-from quorate.ops.cli import run_sidecar
 from quorate.ops.rundir import RunDirectory, RunInfo
 from quorate.strict_toml import Sourced, defaults
 
@@ -223,7 +222,9 @@ def stop(data_dir: DataDir = None) -> None:
 @app.command()
 def sidecar(config_file: Annotated[Path, typer.Option("--config", help="Its settings, in TOML.")]) -> int:
     """Be one replica's sidecar, as in a container."""
-    return run_sidecar(config_file)
+    from quorate.ops.sidecar import main as be_sidecar
+
+    return be_sidecar(config_file)
 
 
 @app.command()

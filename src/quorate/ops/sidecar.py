@@ -22,7 +22,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from quorate import limits, registry
-from quorate.config import SidecarConfig, child_environment, supervisor_pid
+from quorate.config import SidecarConfig, child_environment, load_sidecar, supervisor_pid
 from quorate.errors import Broken, QuorateError
 from quorate.intercept.connection import Deadlines
 from quorate.intercept.front import Front, FrontOptions
@@ -49,8 +49,9 @@ TRANSPORT = "tcp"
 SWITCH_SECONDS = 0.0005
 
 
-def main(config: SidecarConfig) -> int:
-    """Be the sidecar that `config` describes until told to end; returns the exit code."""
+def main(file: Path) -> int:
+    """Be the sidecar that `file` describes until told to end; returns the exit code. Raises ConfigRefused."""
+    config = load_sidecar(file)
     _log_json(f"r{config.replica}")
     # The persistence thread needs the interpreter for microseconds between system calls; by default a busy event loop
     # would let it wait for 5 ms each time, and every commit with it.
