@@ -201,6 +201,12 @@ def test_port_spans_must_not_meet() -> None:
     assert load_run({"port": 0, "admin_port": 0, "app_port": 0}).run.port == 0
 
 
+def test_a_contract_service_takes_one_call_at_a_time() -> None:
+    with pytest.raises(ConfigRefused, match="pipeline is above 1 in state contract - flag --pipeline"):
+        load_run({"pipeline": 2, "state": "contract"})
+    assert load_run({"pipeline": 2}).run.pipeline == 2
+
+
 @pytest.mark.parametrize(("count", "warned"), [(1, False), (2, True), (3, False), (4, True)])
 def test_even_voters_warn(count: int, warned: bool) -> None:
     assert bool(voters_warning(count)) == warned

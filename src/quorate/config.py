@@ -27,6 +27,9 @@ from quorate import limits
 from quorate.errors import Misuse
 from quorate.strict_toml import Check, Sourced, defaults, nested, suggest
 
+PIPELINE_HINT = (
+    "leave it at 1: a service that lost its connection could have executed the later calls without the first"
+)
 PROJECT_FILE = "quorate.toml"
 INTERNAL_VARIABLES = frozenset({"QUORATE_SUPERVISED", "QUORATE_STATE_DIR", "QUORATE_REPLICA"})
 """What quorate tells its own children; never a setting."""
@@ -162,7 +165,7 @@ def load_run(flags: Mapping[str, object], file: Path | None = None) -> Settings:
     found |= variables
     given = {key: value for key, value in flags.items() if value is not None}
     found |= check.table(given, lambda path: "flag --" + str(path[0]).replace("_", "-"))
-    refuse(check.problems + _overlapping_ports(found))
+    refuse(check.problems + _overlapping_ports(found) + _unsafe_pipeline(found))
     run = msgspec.convert(nested(found), RunConfig)
     return Settings(run, found, (*warnings, *voters_warning(run.replicas)))
 
@@ -284,6 +287,12 @@ def _overlapping_ports(found: Mapping[str, Sourced]) -> list[str]:
     ]
 
 
+def _unsafe_pipeline(found: Mapping[str, Sourced]) -> list[str]:
+    if found["state"].value != "contract" or found["pipeline"].value == 1:
+        return []
+    return [f"pipeline is above 1 in state contract - {found['pipeline'].origin} - {PIPELINE_HINT}"]
+
+
 def _contradictions(config: SidecarConfig, where: str) -> list[str]:
     problems = [
         f"peers holds {key!r} - {where} - name each replica by its number, from 1"
@@ -292,6 +301,8 @@ def _contradictions(config: SidecarConfig, where: str) -> list[str]:
     ]
     if str(config.replica) not in config.peers:
         problems.append(f"replica {config.replica} is not among the peers - {where} - add its own address to peers")
+    if config.state == "contract" and config.app.pipeline > 1:
+        problems.append(f"app.pipeline is above 1 in state contract - {where} - {PIPELINE_HINT}")
     addresses = [*config.peers.values(), config.client, config.admin, config.app.address]
     addresses += [config.shared] if config.shared else []
     problems += [

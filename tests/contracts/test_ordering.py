@@ -74,19 +74,6 @@ async def test_points_rise_and_a_cursor_may_start_anywhere(cluster: Cluster) -> 
     assert leader.ordering.entries(0)[0] == leader.read[0]
 
 
-async def test_the_point_before_an_index_has_no_later_command(cluster: Cluster) -> None:
-    leader = await cluster.leader()
-    for names in ("ab", "c", "def"):
-        leader.ordering.propose(batch(*names))
-        await until(lambda: names[-1] in leader.names())  # noqa: B023
-    for index in range(7):
-        point: Slot = leader.ordering.point_before(index)
-        after = [entry for entry in leader.read if entry.point > point and entry.batch.size]
-        before = [entry for entry in leader.read if entry.point <= point and entry.batch.size]
-        assert all(entry.first_index + entry.batch.size - 1 <= index for entry in before)
-        assert not after or after[0].first_index + after[0].batch.size - 1 > index
-
-
 async def test_a_barrier_covers_every_write_that_was_delivered_anywhere(cluster: Cluster) -> None:
     leader = await cluster.leader()
     for number in range(10):

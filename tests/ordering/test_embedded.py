@@ -16,11 +16,15 @@ from quorate import limits
 from quorate.consensus.paxos import messages as m
 from quorate.storage import LogStore
 from quorate.transport.tcp import TcpMesh
-from quorate.types import Ballot, Batch, ReplicaId, Vote
+from quorate.types import Ballot, Batch, ReplicaId, Slot, Vote
 from quorate.wire import MessageCodec, encode_batch
 
 ONE, TWO, THREE = (ReplicaId(number) for number in (1, 2, 3))
 FIRST = Ballot(1, TWO)
+
+
+def never(_: Slot) -> None:
+    raise AssertionError("a barrier was answered")
 
 
 class Stage:
@@ -61,6 +65,10 @@ class Stage:
 
     def vouched(self) -> list[Any]:
         return [one for one in self.heard if isinstance(one, m.Promise | m.Accepted | m.HeartbeatAck)]
+
+    def queries(self) -> list[int]:
+        """Return the names of the read queries heard, each once however often it was sent."""
+        return list(dict.fromkeys(one.query for one in self.heard if isinstance(one, m.ReadQuery)))
 
     async def close(self) -> None:
         await self._cluster.stop()
@@ -125,6 +133,7 @@ async def test_after_a_failed_commit_nothing_leaves(good: int) -> None:
     await until(lambda: host.broken)
     sent = host.mesh.statistics().sent_frames
     dropped = host.ordering.dropped_messages
+    host.ordering.read_barrier(never)
     stage.say(m.Canvass(Ballot(0, TWO), 0), m.Prepare(Ballot(3, TWO), 1))
     await until(lambda: host.ordering.dropped_messages == dropped + 2)
     assert not host.ordering.propose(batch("a"))
@@ -209,16 +218,22 @@ async def test_a_restarted_replica_has_its_log_at_once(tmp_path: Path) -> None:
 # --- barriers --------------------------------------------------------------------------------------------------------
 
 
-async def test_whoever_asks_in_one_turn_shares_one_barrier(cluster: Cluster) -> None:
-    await cluster.start()
-    follower = await cluster.follower()
-    before = follower.mesh.statistics().sent_frames
-    answers: list[int] = []
+async def test_the_first_asks_at_once_and_all_who_ask_meanwhile_share_the_next() -> None:
+    stage = Stage(in_memory(ONE))
+    host = await stage.start()
+    answers: list[tuple[str, Slot]] = []
+    stage.say(m.Heartbeat(FIRST, 0, 0))
+    await until(lambda: host.ordering.status().leader == "r2")
+    host.ordering.read_barrier(lambda slot: answers.append(("first", slot)))
     for _ in range(100):
-        follower.ordering.read_barrier(answers.append)
-    await until(lambda: len(answers) == 100)
-    assert len(set(answers)) == 1
-    assert follower.mesh.statistics().sent_frames - before < 50
+        host.ordering.read_barrier(lambda slot: answers.append(("later", slot)))
+    for asked in (1, 2):
+        await until(lambda: len(stage.queries()) == asked)  # noqa: B023
+        stage.say(m.ReadAnswer(stage.queries()[-1], asked))
+    await until(lambda: len(answers) == 101)
+    assert answers == [("first", 1)] + [("later", 2)] * 100
+    assert len(stage.queries()) == 2
+    await stage.close()
 
 
 async def test_a_barrier_asked_for_while_one_is_under_way_is_a_later_one(cluster: Cluster) -> None:

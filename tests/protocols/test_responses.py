@@ -158,6 +158,69 @@ def test_a_connection_closed_too_early(data: bytes, started: bool) -> None:
     assert parser.started is started
 
 
+# --- answers to pipelined requests -----------------------------------------------------------------------------------
+
+
+def parser_for_all(*methods: bytes) -> ResponseParser:
+    parser = ResponseParser(HttpLimits())
+    for method in methods:
+        parser.expect(method)
+    return parser
+
+
+def test_answers_in_one_piece_are_taken_one_by_one() -> None:
+    parser = parser_for_all(b"POST", b"HEAD", b"GET", b"GET")
+    one = answer(b"Content-Length: 3", body=b"one")
+    two = answer(b"Content-Length: 3")
+    three = answer(b"Transfer-Encoding: chunked", body=b"5\r\nthree\r\n0\r\n\r\n")
+    interim = answer(line=b"HTTP/1.1 103 Early Hints")
+    outcomes = [parser.feed(one + two + three + interim + one[:-1]), parser.feed(b""), parser.feed(b"")]
+    assert outcomes == [
+        Outcome(200, b"", b"one"),
+        Outcome(200, b"Content-Length: 3\r\n", b""),
+        Outcome(200, b"", b"three"),
+    ]
+    assert parser.feed(b"") is None
+    assert parser.feed(b"e") == Outcome(200, b"", b"one")
+    assert parser.keep_alive
+    assert parser.eof() is None
+
+
+def test_a_connection_that_closes_in_the_middle_leaves_requests_unanswered() -> None:
+    parser = parser_for_all(b"POST", b"POST", b"POST")
+    last = answer(b"Content-Length: 1", b"Connection: close", body=b"2")
+    assert parser.feed(answer(b"Content-Length: 1", body=b"1") + last) == Outcome(200, b"", b"1")
+    assert parser.keep_alive
+    assert parser.feed(b"") == Outcome(200, b"", b"2")
+    assert not parser.keep_alive
+    with pytest.raises(BadResponse, match="without an answer"):
+        parser.eof()
+    assert not parser.started
+
+
+def test_an_answer_that_ends_with_the_connection_is_the_last() -> None:
+    parser = parser_for_all(b"GET", b"GET")
+    assert parser.feed(answer(body=b"all of it")) is None
+    assert parser.eof() == Outcome(200, b"", b"all of it")
+    with pytest.raises(BadResponse, match="without an answer"):
+        parser.eof()
+
+
+def test_each_answer_may_follow_interim_ones() -> None:
+    """The bound is on those before one answer, not on the connection."""
+    parser = parser_for_all(*[b"GET"] * 9)
+    parser.feed((answer(line=b"HTTP/1.1 103 Early Hints") * 8 + answer(b"Content-Length: 0")) * 9)
+    for _ in range(8):
+        assert parser.feed(b"") == Outcome(200, b"", b"")
+
+
+def test_what_comes_beyond_the_last_awaited_answer_spoils_the_connection() -> None:
+    parser = parser_for_all(b"GET", b"GET")
+    assert parser.feed(answer(b"Content-Length: 0") * 2 + b"x") == Outcome(200, b"", b"")
+    assert parser.feed(b"") == Outcome(200, b"", b"")
+    assert not parser.keep_alive
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +333,50 @@ def outcome_of(pieces: list[bytes], method: bytes) -> Outcome | str | None:
 def test_however_the_bytes_are_cut_the_outcome_is_the_same(cut: tuple[bytes, list[bytes]], method: bytes) -> None:
     data, pieces = cut
     assert outcome_of(pieces, method) == outcome_of([data], method)
+
+
+def outcomes_of(pieces: list[bytes], count: int) -> list[Outcome | str]:
+    """Return up to `count` outcomes of bytes fed piece by piece while as many answers are awaited, or a refusal."""
+    parser = parser_for_all(*[b"GET"] * count)
+    outcomes: list[Outcome | str] = []
+    try:
+        for piece in pieces:
+            outcome = parser.feed(piece)
+            while outcome is not None:
+                outcomes.append(outcome)
+                if len(outcomes) == count:
+                    return outcomes
+                outcome = parser.feed(b"")
+        if (last := parser.eof()) is not None:
+            outcomes.append(last)
+            parser.eof()
+    except BadResponse:
+        outcomes.append("refused")
+    return outcomes
+
+
+def framed_answer(body: bytes, *, chunked: bool) -> bytes:
+    if not chunked:
+        return answer(b"Content-Length: %d" % len(body), body=body)
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return answer(b"Transfer-Encoding: chunked", body=chunk + b"0\r\n\r\n")
+
+
+@bytes_of.PROPERTY
+@given(st.data(), st.lists(st.tuples(st.binary(max_size=20), st.booleans()), min_size=1, max_size=5))
+def test_however_pipelined_answers_are_cut_each_is_found(
+    data: st.DataObject, answers: list[tuple[bytes, bool]]
+) -> None:
+    whole = b"".join(framed_answer(body, chunked=chunked) for body, chunked in answers)
+    _, pieces = data.draw(bytes_of.cut(st.just(whole)))
+    assert outcomes_of(pieces, len(answers)) == [Outcome(200, b"", body) for body, _ in answers]
+
+
+@bytes_of.PROPERTY
+@given(bytes_of.cut(st.lists(bytes_of.responses(), min_size=2, max_size=4).map(b"".join)))
+def test_however_any_bytes_are_cut_the_outcomes_are_the_same(cut: tuple[bytes, list[bytes]]) -> None:
+    data, pieces = cut
+    assert outcomes_of(pieces, 4) == outcomes_of([data], 4)
 
 
 @bytes_of.PROPERTY

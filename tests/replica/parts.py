@@ -41,7 +41,8 @@ def batch_of(*commands: Command) -> Batch:
 
 
 class MemoryOrdering:
-    """The `Ordering` contract on a list. `leads` says whether proposals are taken, `chooses` whether they get chosen.
+    """The `Ordering` contract on a list. `leads` says whether proposals are taken, `chooses` whether they get chosen,
+    and `at_once` that this happens inside `propose`.
 
     Replicas that share one `log` are given the same order.
     """
@@ -51,6 +52,7 @@ class MemoryOrdering:
         self.log = [] if log is None else log
         self.leads = True
         self.chooses = True
+        self.at_once = False
         self.quorum = True
         self.refused: list[Batch] = []
         self.proposed: list[Batch] = []
@@ -61,7 +63,9 @@ class MemoryOrdering:
             self.refused.append(batch)
             return False
         self.proposed.append(batch)
-        if self.chooses:
+        if self.chooses and self.at_once:
+            self.deliver(batch)
+        elif self.chooses:
             asyncio.get_running_loop().call_soon(self.deliver, batch)
         return True
 
@@ -83,9 +87,6 @@ class MemoryOrdering:
     def entries(self, after: Slot) -> list[Delivered]:
         last = min(len(self.log), after + 3)
         return [Delivered(point, self._end(point - 1) + 1, self.log[point - 1]) for point in range(after + 1, last + 1)]
-
-    def point_before(self, index: Index) -> Slot:
-        return max(point for point in range(len(self.log) + 1) if self._end(point) <= index)
 
     def status(self) -> OrderingStatus:
         end = len(self.log)
@@ -130,6 +131,31 @@ async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
 async def hang_up(_: Request, writer: asyncio.StreamWriter) -> None:
     """Close without an answer."""
     writer.transport.abort()
+
+
+class Held:
+    """Calls whose answers are kept back; `keep` is the service's answer to them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Request, asyncio.StreamWriter]] = []
+
+    async def keep(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        self.waiting.append((request, writer))
+
+    async def gets(self, *bodies: bytes) -> None:
+        """Return once these calls wait, no more and no others."""
+        await until(lambda: len(self.waiting) >= len(bodies))
+        assert [request.body for request, _ in self.waiting] == [*bodies]
+
+    def answer_all(self) -> None:
+        """Answer each call with its own body; the answers on one connection come as one piece."""
+        waiting, self.waiting = self.waiting, []
+        for writer in dict.fromkeys(writer for _, writer in waiting):
+            writer.write(b"".join(http(request.body) for request, at in waiting if at is writer))
+
+
+async def echo(request: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(http(request.body))
 
 
 class TinyService:

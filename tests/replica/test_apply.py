@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.replica.parts import (
     FINGERPRINT,
+    Answer,
+    Held,
     MemoryOrdering,
     Request,
     TinyService,
     batch_of,
     command,
+    echo,
     hang,
     hang_up,
     http,
@@ -22,6 +25,7 @@ from tests.replica.parts import (
     until,
 )
 
+from quorate import limits
 from quorate.protocols.fields import HttpLimits
 from quorate.replica.apply import ORIGIN, OUTCOME_FORGOTTEN, Applied, Applier, extend_digest
 from quorate.replica.sessions import KEY_REUSED
@@ -53,6 +57,15 @@ class Copy:
 @pytest.fixture
 async def copy(service: TinyService) -> AsyncIterator[Copy]:
     copy = Copy(service)
+    yield copy
+    await copy.lane.close()
+
+
+@pytest.fixture
+async def pipelined(service: TinyService) -> AsyncIterator[Copy]:
+    """A copy with up to 4 commands at a service that answers each with its own body."""
+    service.answer = echo
+    copy = Copy(service, depth=4)
     yield copy
     await copy.lane.close()
 
@@ -279,6 +292,34 @@ async def test_the_command_at_the_service_may_be_passed_over(copy: Copy) -> None
     assert copy.service.bodies() == [b"1", b"2"]
 
 
+async def test_a_duplicate_that_is_passed_over_is_stored_once(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be evicted twice."""
+    monkeypatch.setattr(limits, "SESSION_WINDOW", 6)
+    copy.ordering.log = [batch_of(command(1), command(2), command(1)), batch_of(command(1), command(3))]
+    copy.applier.pass_over(5)
+    assert [(one.index, one.replayed) for one in copy.applied] == [
+        (1, False),
+        (2, False),
+        (3, True),
+        (4, True),
+        (5, False),
+    ]
+    assert len(copy.applier.sessions) == 3
+    first = copy.applier.sessions.find(command(1).request_id)
+    assert first is not None
+    assert first.index == 1
+    copy.ordering.log += [batch_of(*(command(n, stamp=n) for n in range(6, 16)))]
+    copy.applier.start()
+    await copy.reaches(15)
+    assert len(copy.applier.sessions) == 6
+
+
+async def test_a_reused_key_that_is_passed_over_is_refused_as_at_the_first_time(copy: Copy) -> None:
+    copy.ordering.log = [batch_of(command(1, fingerprint=FINGERPRINT), command(1, fingerprint=b"o" * 16))]
+    copy.applier.pass_over(2)
+    assert [one.outcome for one in copy.applied] == [OUTCOME_FORGOTTEN, KEY_REUSED]
+
+
 async def test_nothing_is_passed_over_beyond_the_known_order(copy: Copy) -> None:
     copy.ordering.log = [batch_of(command(1))]
     copy.applier.pass_over(5)
@@ -303,26 +344,6 @@ async def test_copies_of_one_order_have_one_digest_whatever_their_pace(service: 
     assert len(digests) == 1
 
 
-async def test_pipelined_commands_keep_order_and_answers(service: TinyService) -> None:
-    copy = Copy(service, depth=8)
-    copy.ordering.log = [batch_of(*(command(10 * slot + n) for n in range(5))) for slot in range(1, 20)]
-    copy.applier.start()
-    await copy.reaches(95)
-    assert copy.service.bodies() == [b"%d" % (10 * slot + n) for slot in range(1, 20) for n in range(5)]
-    assert copy.answers() == [b"%d" % n for n in range(1, 96)]
-    await copy.lane.close()
-
-
-async def test_a_repeated_command_waits_for_the_first_in_the_pipeline(service: TinyService) -> None:
-    copy = Copy(service, depth=8)
-    copy.ordering.log = [batch_of(command(1), command(2), command(1), command(3))]
-    copy.applier.start()
-    await copy.reaches(4)
-    assert copy.service.bodies() == [b"1", b"2", b"3"]
-    assert copy.answers() == [b"1", b"2", b"1", b"3"]
-    await copy.lane.close()
-
-
 @given(st.binary(max_size=20), st.binary(max_size=20), st.integers(100, 599))
 def test_a_digest_tells_histories_apart(body: bytes, other: bytes, status: int) -> None:
     one = extend_digest(ORIGIN, 1, command(1), Outcome(status, b"", body))
@@ -330,3 +351,154 @@ def test_a_digest_tells_histories_apart(body: bytes, other: bytes, status: int) 
     assert (one == extend_digest(ORIGIN, 1, command(1), Outcome(status, b"", other))) == (body == other)
     assert one != extend_digest(ORIGIN, 2, command(1), Outcome(status, b"", body))
     assert one != extend_digest(one, 1, command(1), Outcome(status, b"", body))
+
+
+# --- several commands at the service ---------------------------------------------------------------------------------
+
+
+async def test_pipelined_commands_keep_order_and_answers(pipelined: Copy) -> None:
+    names = [10 * slot + n for slot in range(1, 20) for n in range(5)]
+    pipelined.ordering.log = [batch_of(*map(command, names[start : start + 5])) for start in range(0, 95, 5)]
+    pipelined.applier.start()
+    await pipelined.reaches(95)
+    assert pipelined.service.bodies() == pipelined.answers() == [b"%d" % name for name in names]
+    assert pipelined.service.connections == 1
+
+
+async def test_commands_go_out_before_the_answers_to_those_ahead(pipelined: Copy) -> None:
+    held = Held()
+    pipelined.service.answer = held.keep
+    pipelined.ordering.log = [batch_of(*map(command, range(1, 7)))]
+    pipelined.applier.start()
+    await held.gets(b"1", b"2", b"3", b"4")
+    assert (pipelined.applier.current_index, pipelined.applier.in_flight, pipelined.applier.backlog) == (1, 4, 2)
+    held.answer_all()
+    await held.gets(b"5", b"6")
+    assert pipelined.answers() == [b"1", b"2", b"3", b"4"]
+    held.answer_all()
+    await pipelined.reaches(6)
+    assert pipelined.answers() == [b"%d" % n for n in range(1, 7)]
+
+
+async def test_a_repeated_command_waits_for_the_first_in_the_pipeline(pipelined: Copy) -> None:
+    pipelined.ordering.log = [batch_of(command(1), command(2), command(1), command(3))]
+    pipelined.applier.start()
+    await pipelined.reaches(4)
+    assert pipelined.service.bodies() == [b"1", b"2", b"3"]
+    assert pipelined.answers() == [b"1", b"2", b"1", b"3"]
+
+
+async def test_a_suspect_goes_alone(pipelined: Copy) -> None:
+    held = Held()
+    pipelined.service.answer = held.keep
+    pipelined.applier.alone = 3
+    pipelined.ordering.log = [batch_of(*map(command, range(1, 7)))]
+    pipelined.applier.start()
+    for together in ([b"1", b"2"], [b"3"], [b"4", b"5", b"6"]):
+        await held.gets(*together)
+        held.answer_all()
+    await pipelined.reaches(6)
+
+
+def times(copy: Copy) -> list[str]:
+    return [request.fields["quorate-time"] for request in copy.service.got]
+
+
+async def test_agreed_time_is_the_same_with_one_or_many_at_the_service(service: TinyService) -> None:
+    """It never goes back, and commands that are not executed move it too."""
+    clock = (5, 3, 9, 7, 12, 12, 1, 30, 2, 40)
+    repeated = command(2, time_ms=20)
+    commands = [command(n, time_ms=time) for n, time in enumerate(clock, 1)]
+    log = [batch_of(*commands[:4], repeated, *commands[4:7]), batch_of(*commands[7:], repeated)]
+    seen = []
+    for depth in (1, 2, 4, 8):
+        service.got.clear()
+        copy = Copy(service, MemoryOrdering(list(log)), depth)
+        copy.applier.start()
+        await copy.reaches(12)
+        seen.append(times(copy))
+        await copy.lane.close()
+    assert seen == [["5", "5", "9", "9", "20", "20", "20", "30", "30", "40"]] * 4
+
+
+async def test_commands_taken_again_bear_the_same_time(pipelined: Copy) -> None:
+    pipelined.service.answer = hang
+    pipelined.ordering.log = [batch_of(*(command(n, time_ms=time) for n, time in enumerate((5, 3, 9, 7), 1)))]
+    pipelined.applier.start()
+    await until(lambda: len(pipelined.service.got) == 4)
+    first = times(pipelined)
+    pipelined.applier.stop()
+    pipelined.lane.reset()
+    pipelined.service.answer = echo
+    pipelined.applier.start()
+    await pipelined.reaches(4)
+    assert times(pipelined) == first * 2 == ["5", "5", "9", "9"] * 2
+    assert pipelined.answers() == [b"1", b"2", b"3", b"4"]
+
+
+def hangs_up_at(body: bytes) -> Answer:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (hang_up if request.body == body else echo)(request, writer)
+
+    return answer
+
+
+async def is_quiet(copy: Copy) -> None:
+    """Return once the service has answered a call that was made after everything the copy may have sent."""
+    probe = Upstream(copy.service.address, HttpLimits(), 1)
+    for _ in range(3):
+        answered = asyncio.Event()
+        probe.call(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n", b"GET", lambda _: answered.set())  # noqa: B023
+        await answered.wait()
+    await probe.close()
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_after_trouble_nothing_is_sent_until_the_loop_was_stopped(pipelined: Copy, forgets: bool) -> None:
+    """Else the next command's answer would be taken for that of the one that failed."""
+    pipelined.service.answer = hangs_up_at(b"2")
+    pipelined.ordering.log = [batch_of(*map(command, range(1, 4)))]
+    pipelined.applier.start()
+    await until(lambda: pipelined.troubles)
+    pipelined.service.answer = echo
+    pipelined.ordering.deliver(batch_of(command(4)))
+    pipelined.applier.advance()
+    await is_quiet(pipelined)
+    assert pipelined.service.bodies() in ([b"1", b"2"], [b"1", b"2", b"3"])
+    assert (pipelined.applier.applied, pipelined.applier.current_index, len(pipelined.troubles)) == (1, 2, 1)
+    pipelined.applier.stop()
+    if forgets:
+        pipelined.applier.forget()
+        pipelined.applied.clear()
+    pipelined.applier.start()
+    await pipelined.reaches(4)
+    assert [(one.index, one.outcome.body) for one in pipelined.applied] == [(n, b"%d" % n) for n in range(1, 5)]
+
+
+async def test_after_trouble_nothing_is_sent_until_it_is_settled(pipelined: Copy) -> None:
+    pipelined.service.answer = hangs_up_at(b"1")
+    pipelined.ordering.log = [batch_of(command(1))]
+    pipelined.applier.start()
+    await until(lambda: pipelined.troubles)
+    pipelined.ordering.deliver(batch_of(command(2)), batch_of(command(3)))
+    await is_quiet(pipelined)
+    assert pipelined.service.bodies() == [b"1"]
+    pipelined.applier.settle(Outcome(502, b"", b"bad"))
+    await pipelined.reaches(3)
+    assert pipelined.answers() == [b"bad", b"2", b"3"]
+
+
+async def test_what_comes_after_a_connection_that_was_closed_in_the_middle_is_not_sent(pipelined: Copy) -> None:
+    """It is called before the loss of those ahead is known."""
+    held = Held()
+    pipelined.service.answer = held.keep
+    pipelined.ordering.log = [batch_of(*map(command, range(1, 7)))]
+    pipelined.applier.start()
+    await held.gets(b"1", b"2", b"3", b"4")
+    _, writer = held.waiting[0]
+    pipelined.service.answer = echo
+    writer.write(http(b"1", fields=b"Connection: close\r\n"))
+    await until(lambda: pipelined.troubles)
+    await is_quiet(pipelined)
+    assert pipelined.service.bodies() == [b"1", b"2", b"3", b"4"]
+    assert [(one.index, one.outcome.body) for one in pipelined.applied] == [(1, b"1")]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.replica.parts import (
+    Held,
     MemoryOrdering,
     Request,
     TinyService,
@@ -138,6 +140,64 @@ async def test_many_reads_run_side_by_side(copy: Copy, service: TinyService) -> 
     await copy.replied(4)
 
 
+# --- barriers --------------------------------------------------------------------------------------------------------
+
+
+async def test_one_barrier_is_under_way_and_serves_all_reads_that_came_before_it(copy: Copy) -> None:
+    copy.ordering.quorum = False
+    for _ in range(3):
+        copy.take()
+    await until(lambda: copy.ordering.barriers_waiting)
+    for _ in range(2):
+        copy.take()
+        await asyncio.sleep(0)
+    assert len(copy.ordering.barriers_waiting) == 1
+    copy.ordering.answer_barriers()
+    await copy.replied(3)
+    await until(lambda: copy.ordering.barriers_waiting)
+    assert len(copy.ordering.barriers_waiting) == 1
+    copy.ordering.answer_barriers()
+    await copy.replied(5)
+
+
+async def test_a_read_that_comes_while_a_barrier_is_under_way_is_not_served_by_it(copy: Copy) -> None:
+    copy.ordering.quorum = False
+    copy.take()
+    await until(lambda: copy.ordering.barriers_waiting)
+    (early,) = copy.ordering.barriers_waiting
+    copy.applier.holds = 1
+    copy.ordering.deliver(batch_of(command(1)))
+    copy.take()
+    early(0)
+    await copy.replied()
+    copy.applier.holds = 0
+    copy.applier.advance()
+    await until(lambda: len(copy.ordering.barriers_waiting) == 2)
+    copy.ordering.answer_barriers()
+    assert (await copy.replied(2)).index == 1
+
+
+def reads_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(one, Read) for one in gc.get_objects())
+
+
+async def test_reads_that_expire_without_a_quorum_leave_no_trace(copy: Copy) -> None:
+    copy.ordering.quorum = False
+    for _ in range(50):
+        for _ in range(4):
+            copy.take(seconds=-1)
+        await asyncio.sleep(0)
+        copy.reads.sweep()
+    assert (len(copy.replies), len(copy.reads)) == (200, 0)
+    assert len(copy.ordering.barriers_waiting) == 1
+    assert reads_in_memory() <= 4, "those that asked for the barrier"
+    copy.ordering.quorum = True
+    copy.ordering.answer_barriers()
+    copy.take()
+    assert (await copy.replied(201)).outcome.status == 200
+
+
 # --- deadlines and failures ------------------------------------------------------------------------------------------
 
 
@@ -262,6 +322,37 @@ async def test_reads_and_writes_never_overlap_and_neither_starves(contract: Copy
     await until(lambda: contract.applier.applied == 30)
     assert overlaps == []
     assert all(int(reply.outcome.body) == reply.index for reply in contract.replies)
+
+
+async def test_a_write_that_waits_is_not_starved_by_new_reads(contract: Copy, service: TinyService) -> None:
+    held = Held()
+    service.answer = held.keep
+    contract.take(ReadMode.STALE)
+    await held.gets(b"")
+    contract.ordering.deliver(batch_of(command(1)))
+    contract.take(ReadMode.STALE)
+    contract.take()
+    for at_service in ([b""], [b"1"], [b"", b""]):
+        await held.gets(*at_service)
+        held.answer_all()
+    await contract.replied(3)
+    assert [reply.index for reply in contract.replies] == [0, 1, 1]
+
+
+async def test_a_client_that_reads_again_at_once_does_not_starve_a_write(contract: Copy, service: TinyService) -> None:
+    reading = True
+
+    def read_again(_: Reply) -> None:
+        if reading:
+            contract.reads.take(Read(GET, ReadMode.STALE, 0, float("inf"), read_again))
+
+    for _ in range(3):
+        contract.reads.take(Read(GET, ReadMode.STALE, 0, float("inf"), read_again))
+    await until(lambda: len(service.got) > 20)
+    contract.ordering.deliver(batch_of(command(1)))
+    await until(lambda: contract.applier.applied == 1, seconds=5)
+    reading = False
+    await until(lambda: not len(contract.reads))
 
 
 async def test_a_read_that_fails_lets_the_writes_go_on(contract: Copy, service: TinyService) -> None:

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.replica.parts import (
     Answer,
+    Held,
     MemoryOrdering,
     Request,
     TinyService,
     batch_of,
     command,
+    echo,
     hang,
     hang_up,
     http,
@@ -27,7 +29,7 @@ from quorate.replica.apply import OUTCOME_FORGOTTEN, Applied, Applier
 from quorate.replica.reads import BAD_UPSTREAM
 from quorate.replica.recovery import Recovery, StateMode
 from quorate.replica.upstream import Upstream
-from quorate.types import NOOP
+from quorate.types import NOOP, Slot
 
 
 class Process:
@@ -81,13 +83,13 @@ class Process:
 class Copy:
     """One copy under recovery."""
 
-    def __init__(self, mode: StateMode = "volatile") -> None:
+    def __init__(self, mode: StateMode = "volatile", depth: int = 1) -> None:
         self.tiny = TinyService()
         self.process = Process(self.tiny)
         self.ordering = MemoryOrdering()
-        self.lane = Upstream(self.tiny.address, HttpLimits(), 1)
+        self.lane = Upstream(self.tiny.address, HttpLimits(), 1, depth=depth)
         self.pool = Upstream(self.tiny.address, HttpLimits(), 4, retry_lost=True)
-        self.applier = Applier(self.ordering, self.lane)
+        self.applier = Applier(self.ordering, self.lane, depth)
         self.ordering.on_delivered = self.applier.advance
         self.recovery = Recovery(mode, self.process, self.ordering, self.applier, self.lane, self.pool)
         self.applied: list[Applied] = []
@@ -101,6 +103,13 @@ class Copy:
 
     async def ready(self, index: int = 0) -> None:
         await until(lambda: self.recovery.ready and self.applier.applied >= index)
+
+    async def failed(self) -> None:
+        """Return once recovery has ended by itself; raises what ended it."""
+        assert self._running is not None
+        running, self._running = self._running, None
+        async with asyncio.timeout(10):
+            await running
 
     async def close(self) -> None:
         if self._running is not None:
@@ -126,6 +135,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def copy() -> AsyncIterator[Copy]:
     copy = Copy()
+    yield copy
+    await copy.close()
+
+
+@pytest.fixture
+async def pipelined() -> AsyncIterator[Copy]:
+    copy = Copy(depth=4)
+    copy.tiny.answer = echo
     yield copy
     await copy.close()
 
@@ -283,6 +300,59 @@ async def test_the_service_ends_with_its_recovery(copy: Copy) -> None:
     assert await copy.process.has_ended()
 
 
+class Undecided(Exception):
+    pass
+
+
+async def test_an_exception_while_catching_up_ends_recovery(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_undecided(_: Callable[[Slot], None]) -> None:
+        raise Undecided
+
+    monkeypatch.setattr(copy.ordering, "read_barrier", raise_undecided)
+    copy.run()
+    with pytest.raises(Undecided):
+        await copy.failed()
+    assert await copy.process.has_ended()
+
+
+# --- several commands at the service ---------------------------------------------------------------------------------
+
+
+async def test_a_suspect_goes_alone_after_the_rebuild(pipelined: Copy) -> None:
+    held = Held()
+    first, second = hangs_up_at(b"3"), held.keep
+
+    async def respond(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (second if len(pipelined.process.lives) > 1 else first)(request, writer)
+
+    pipelined.tiny.answer = respond
+    pipelined.ordering.log = [batch_of(*(command(n) for n in range(1, 8)))]
+    pipelined.run()
+    for together in ([b"1", b"2"], [b"3"], [b"4", b"5", b"6", b"7"]):
+        await held.gets(*together)
+        held.answer_all()
+    await pipelined.ready(7)
+    assert pipelined.process.restarts == 1
+    assert [one.outcome.body for one in pipelined.applied[-7:]] == [b"%d" % n for n in range(1, 8)]
+
+
+async def test_of_pipelined_commands_only_the_guilty_one_is_recorded_as_502(pipelined: Copy) -> None:
+    pipelined.tiny.answer = hangs_up_at(b"3")
+    pipelined.ordering.log = [batch_of(*(command(n) for n in range(1, 8)))]
+    pipelined.run()
+    await pipelined.ready(7)
+    assert pipelined.process.restarts == 1
+    assert [one.index for one in pipelined.applied if one.outcome == BAD_UPSTREAM] == [3]
+    assert pipelined.tiny.bodies() == [b"%d" % n for n in range(1, 8)]
+
+
+def hangs_up_at(body: bytes) -> Answer:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (hang_up if request.body == body else echo)(request, writer)
+
+    return answer
+
+
 # --- contract --------------------------------------------------------------------------------------------------------
 
 
@@ -364,3 +434,24 @@ async def test_a_contract_service_that_does_not_say_is_asked_until_it_does(contr
     contract.tiny.answer = saves_its_index(contract)
     await contract.ready(1)
     assert contract.tiny.bodies() == [b"1"]
+
+
+async def test_a_contract_service_that_hangs_when_asked_is_restarted(
+    contract: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVICE_CALL_SECONDS_MAX", 0.05)
+    contract.tiny.answer = hang
+    contract.run()
+    await until(lambda: contract.process.restarts)
+    contract.tiny.answer = saves_its_index(contract)
+    contract.deliver(1)
+    await contract.ready(1)
+
+
+async def test_recovery_may_end_while_it_waits_for_the_last_index(contract: Copy) -> None:
+    """The answer that comes all the same, for the service dies, is nobody's any more."""
+    contract.tiny.answer = hang
+    contract.run()
+    await until(lambda: contract.tiny.got)
+    await contract.close()
+    assert await contract.process.has_ended()

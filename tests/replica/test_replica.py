@@ -123,6 +123,24 @@ async def test_a_command_of_another_replica_answers_nobody_here(copy: Copy) -> N
     assert len(copy.latencies) == 1
 
 
+async def test_an_order_that_is_settled_within_its_proposal_takes_each_command_once(copy: Copy) -> None:
+    """The refusal of a reused key is told while the batch that holds it is still being proposed."""
+    copy.ordering.at_once = True
+    copy.ordering.leads = False
+    reused = copy.submit(key=b"k")
+    fresh = [copy.submit(b"%d" % n) for n in range(3)]
+    await until(lambda: copy.ordering.refused)
+    mine = decode_batch(copy.ordering.refused[0])[0]
+    copy.ordering.deliver(batch_of(msgspec.structs.replace(mine, fingerprint=OTHER)))
+    await until(lambda: copy.applier.applied == 1)
+    copy.ordering.leads = True
+    assert (await answer(reused)).outcome == KEY_REUSED
+    for replies in fresh:
+        assert (await answer(replies)).outcome.status == 200
+    assert [one.body for one in copy.proposed()] == [b"", b"0", b"1", b"2"]
+    assert copy.replica.statistics().proposed == 4
+
+
 async def test_large_calls_are_spread_over_batches(copy: Copy) -> None:
     asked = [copy.submit(b"x" * (limits.BATCH_BYTES_MAX // 2)) for _ in range(4)]
     for replies in asked:
@@ -150,6 +168,21 @@ async def test_a_retry_at_another_replica_gets_the_stored_answer_too(copy: Copy,
     await until(lambda: other.applier.applied == 1)
     retry = await answer(other.submit(b"a", key=b"k"))
     assert (retry.index, retry.request_id, retry.replayed) == (1, first.request_id, True)
+    await other.close()
+
+
+async def test_a_retry_at_another_replica_that_has_yet_to_apply_the_first_is_told_so(
+    copy: Copy, service: TinyService
+) -> None:
+    first = await answer(copy.submit(b"a", key=b"k"))
+    other = Copy(service, copy.ordering.log)
+    other.applier.stop()
+    replies = other.submit(b"a", key=b"k")
+    await until(lambda: other.proposed())
+    other.applier.start()
+    retry = await answer(replies)
+    assert (retry.index, retry.request_id) == (first.index, first.request_id)
+    assert (first.replayed, retry.replayed) == (False, True)
     await other.close()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,7 @@ class Children:
         self.made.append(child)
         return child
 
-    async def listens(self) -> bool:
+    async def listens(self) -> bool | None:
         host, _, port = self.address.partition(":")
         return await listens(host, int(port))
 
@@ -231,6 +232,37 @@ def runs(pid: int) -> bool:
     return status != str(psutil.STATUS_ZOMBIE)
 
 
+# --- whether somebody listens ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_only_a_refused_connection_proves_that_nobody_listens(service: TinyService) -> None:
+    host, _, port = service.address.partition(":")
+    assert await listens(host, int(port)) is True
+    with no_descriptors_left():
+        assert await listens(host, int(port)) is None
+    await service.stop()
+    assert await listens(host, int(port)) is False
+
+
+async def test_a_port_of_which_nothing_can_be_told_is_not_taken_for_free(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVICE_PORT_SECONDS_MAX", 0.1)
+    child = children.make()
+    with no_descriptors_left(), pytest.raises(NetworkRefused):
+        await child.start_fresh()
+
+
 # --- neighbours ------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +316,16 @@ async def test_a_neighbour_that_ended_by_itself_need_not_be_asked(service: TinyS
     async with waiting(neighbour.start_fresh):
         await service.start()
     assert (neighbour.restarts, neighbour.restart_wanted) == (0, False)
+
+
+async def test_a_neighbour_of_which_nothing_can_be_told_has_not_ended(service: TinyService) -> None:
+    neighbour = NeighbourService(service.address, presumed_fresh=True)
+    await neighbour.start_fresh()
+    with no_descriptors_left():
+        assert not await neighbour.has_ended()
+    assert not await neighbour.has_ended()
+    await service.stop()
+    assert await neighbour.has_ended()
 
 
 async def test_a_neighbour_is_left_alone_at_the_end(service: TinyService) -> None:

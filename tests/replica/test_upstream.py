@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from tests.replica.parts import Answer, Request, TinyService, free_address, hang, hang_up, http, raw, until
+from tests.replica.parts import (
+    Answer,
+    Held,
+    Request,
+    TinyService,
+    echo,
+    free_address,
+    hang,
+    hang_up,
+    http,
+    raw,
+    until,
+)
 
 from quorate import limits
 from quorate.protocols.fields import HttpLimits
@@ -15,7 +28,13 @@ from quorate.replica.upstream import CallFailed, Fate, Upstream
 from quorate.types import Outcome
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\nx"
+
+
+def post(body: bytes) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+POST = post(b"x")
 
 Connect = Callable[..., Upstream]
 
@@ -24,11 +43,12 @@ Connect = Callable[..., Upstream]
 async def connect() -> AsyncIterator[Connect]:
     opened: list[Upstream] = []
 
-    def connect(service: TinyService | str, connections_max: int = 1, *, retry_lost: bool = False) -> Upstream:
+    def connect(
+        service: TinyService | str, connections_max: int = 1, *, depth: int = 1, retry_lost: bool = False
+    ) -> Upstream:
         address = service if isinstance(service, str) else service.address
-        opened.append(
-            Upstream(address, HttpLimits(response_body_bytes_max=1000), connections_max, retry_lost=retry_lost)
-        )
+        http_limits = HttpLimits(response_body_bytes_max=1000)
+        opened.append(Upstream(address, http_limits, connections_max, depth=depth, retry_lost=retry_lost))
         return opened[-1]
 
     yield connect
@@ -97,6 +117,50 @@ async def test_calls_that_wait_are_refused_with_the_one_that_found_nobody(connec
     assert await asyncio.gather(*(fate(one) for _ in range(5))) == [Fate.REFUSED] * 5
 
 
+async def test_a_call_made_by_one_that_was_just_refused_is_answered_too(connect: Connect) -> None:
+    one = connect(free_address())
+    answers: list[upstream.Answer] = []
+
+    def again(answer: upstream.Answer) -> None:
+        answers.append(answer)
+        if len(answers) < 3:
+            one.call(GET, b"GET", again)
+
+    one.call(GET, b"GET", again)
+    await until(lambda: len(answers) == 3)
+    assert fates(answers) == [Fate.REFUSED] * 3
+
+
+async def test_a_service_that_takes_no_connection_counts_as_refused(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVICE_CONNECT_SECONDS_MAX", 0.05)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        queue = [socket.socket() for _ in range(4)]
+        for waiting in queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        assert await fate(connect(f"127.0.0.1:{deaf.getsockname()[1]}")) is Fate.REFUSED
+        for waiting in queue:
+            waiting.close()
+
+
+async def test_calls_beyond_the_bound_are_refused(
+    service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IN_FLIGHT_MAX", 3)
+    held = Held()
+    service.answer = held.keep
+    one = connect(service)
+    asked = [asyncio.create_task(ask(one, POST)) for _ in range(6)]
+    await until(lambda: sum(task.done() for task in asked) == 2)
+    assert fates([task.result() for task in asked[4:]]) == [Fate.REFUSED] * 2
+    service.answer = echo
+    await held.gets(b"x")
+    held.answer_all()
+    assert await asyncio.gather(*asked[:4]) == [Outcome(200, b"", b"x")] * 4
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -121,6 +185,10 @@ async def test_what_is_known_of_a_call_that_failed(
     assert await fate(one) is expected
     service.answer = service.count
     assert await ask(one, POST) == Outcome(200, b"", b"1")
+
+
+def fates(answers: list[upstream.Answer]) -> list[Fate]:
+    return [answer.fate for answer in answers if isinstance(answer, CallFailed)]
 
 
 async def test_an_answer_that_ends_with_the_connection(service: TinyService, connect: Connect) -> None:
@@ -208,16 +276,41 @@ async def test_a_reset_fails_what_is_under_way_and_what_waits(service: TinyServi
     assert len(service.got) == 1
 
 
-async def test_a_call_given_up_while_connecting_is_never_sent(service: TinyService, connect: Connect) -> None:
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_call_given_up_while_connecting_is_never_sent(
+    service: TinyService, connect: Connect, turns: int
+) -> None:
     one = connect(service)
     answers: list[upstream.Answer] = []
     one.call(POST, b"POST", answers.append)
-    await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
     one.reset()
     await until(lambda: answers)
-    assert [answer.fate for answer in answers if isinstance(answer, CallFailed)] == [Fate.REFUSED]
+    assert fates(answers) == [Fate.REFUSED]
     assert await ask(one) == Outcome(200, b"", b"0")
     assert service.bodies() == []
+
+
+async def test_calls_made_after_others_were_given_up_are_sent_in_their_order(
+    service: TinyService, connect: Connect
+) -> None:
+    service.answer = echo
+    one = connect(service)
+    answers: list[upstream.Answer] = []
+
+    def then_d(answer: upstream.Answer) -> None:
+        answers.append(answer)
+        one.call(post(b"d"), b"POST", answers.append)
+
+    one.call(post(b"a"), b"POST", then_d)
+    await asyncio.sleep(0)
+    one.reset()
+    for body in (b"b", b"c"):
+        one.call(post(body), b"POST", answers.append)
+    await until(lambda: len(answers) == 4)
+    assert fates(answers[:1]) == [Fate.REFUSED]
+    assert service.bodies() == [b"b", b"c", b"d"]
 
 
 async def test_an_answer_may_lead_to_the_next_call(service: TinyService, connect: Connect) -> None:
@@ -232,3 +325,74 @@ async def test_an_answer_may_lead_to_the_next_call(service: TinyService, connect
     one.call(POST, b"POST", again)
     await until(lambda: len(answers) == 50)
     assert service.connections == 1
+
+
+# --- several calls on one connection ---------------------------------------------------------------------------------
+
+
+class Pipeline:
+    """Four calls on one connection, and their answers in the order in which they came."""
+
+    def __init__(self, one: Upstream) -> None:
+        self.answers: list[tuple[bytes, upstream.Answer]] = []
+        for body in (b"a", b"b", b"c", b"d"):
+            one.call(post(body), b"POST", lambda answer, body=body: self.answers.append((body, answer)))  # type: ignore[misc]
+
+    async def answered(self) -> list[tuple[bytes, bytes | Fate]]:
+        """Return what came of each call, once all are answered."""
+        await until(lambda: len(self.answers) == 4)
+        return [(body, answer.fate if isinstance(answer, CallFailed) else answer.body) for body, answer in self.answers]
+
+
+async def test_answers_that_come_together_are_matched_in_order(service: TinyService, connect: Connect) -> None:
+    held = Held()
+    service.answer = held.keep
+    pipeline = Pipeline(connect(service, depth=4))
+    await held.gets(b"a", b"b", b"c", b"d")
+    held.answer_all()
+    assert await pipeline.answered() == [(b"a", b"a"), (b"b", b"b"), (b"c", b"c"), (b"d", b"d")]
+    assert service.connections == 1
+
+
+async def test_no_more_calls_are_on_a_connection_than_its_depth(service: TinyService, connect: Connect) -> None:
+    held = Held()
+    service.answer = held.keep
+    pipeline = Pipeline(connect(service, depth=3))
+    await held.gets(b"a", b"b", b"c")
+    held.answer_all()
+    await held.gets(b"d")
+    held.answer_all()
+    assert await pipeline.answered() == [(b"a", b"a"), (b"b", b"b"), (b"c", b"c"), (b"d", b"d")]
+
+
+@pytest.mark.parametrize(
+    ("last", "second", "first_failed"),
+    [
+        (http(b"b", fields=b"Connection: close\r\n"), b"b", Fate.LOST),
+        (b"HTTP/1.1 200 OK\r\n\r\nb", b"b", Fate.LOST),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nb", Fate.BROKEN, Fate.LOST),
+        (b"nonsense\r\n", Fate.BROKEN, Fate.LOST),
+        (b"", Fate.LOST, Fate.LOST),
+    ],
+)
+async def test_what_is_known_of_calls_behind_the_end_of_a_connection(
+    service: TinyService, connect: Connect, last: bytes, second: bytes | Fate, first_failed: Fate
+) -> None:
+    held = Held()
+    service.answer = held.keep
+    pipeline = Pipeline(connect(service, depth=4))
+    await held.gets(b"a", b"b", b"c", b"d")
+    _, writer = held.waiting[0]
+    writer.write(http(b"a") + last)
+    writer.close()
+    assert await pipeline.answered() == [(b"a", b"a"), (b"b", second), (b"c", first_failed), (b"d", Fate.LOST)]
+
+
+async def test_only_the_first_of_hung_calls_was_silent(
+    service: TinyService, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVICE_CALL_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(limits, "SERVICE_WATCH_SECONDS", 0.02)
+    service.answer = hang
+    pipeline = Pipeline(connect(service, depth=4))
+    assert await pipeline.answered() == [(b"a", Fate.SILENT), *((body, Fate.LOST) for body in (b"b", b"c", b"d"))]

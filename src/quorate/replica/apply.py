@@ -226,6 +226,7 @@ class Applier:
         if isinstance(answer, CallFailed):
             self._troubled = True
             self._generation += 1  # what was sent behind it fails with it
+            self._lane.reset()  # and what was called since its connection closed is not sent
             self.on_trouble(answer)
         else:
             self.settle(answer)

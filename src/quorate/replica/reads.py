@@ -153,12 +153,12 @@ class Reads:
 
     def _on_answer(self, read: Read, answer: Answer) -> None:
         self._applier.holds -= self._exclusive
+        if self._exclusive:
+            self._applier.advance()  # first: whoever is answered may come with another read at once
         if not isinstance(answer, CallFailed):
             self._answer(read, answer)
         else:
             self._answer(read, BAD_UPSTREAM if answer.fate is Fate.BROKEN else SERVICE_DOWN)
-        if self._exclusive:
-            self._applier.advance()
 
     def _answer(self, read: Read, outcome: Outcome) -> None:
         if read in self._open:

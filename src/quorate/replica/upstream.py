@@ -72,16 +72,15 @@ class Connection(asyncio.Protocol):
 
     def call(self, data: bytes, method: bytes, done: Callable[[Answer], None]) -> None:
         """Send a request; `done` is called once, from a later event."""
+        self._parser.expect(method)
         if not self._calls:
             self._moved_at = self._loop.time()
-        self._calls.append(done)
-        self._parser.expect(method)
-        if self._depth == 1:
             self._write(data)
-            return
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(data)
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(data)
+        self._calls.append(done)
 
     def expire(self, now: float) -> None:
         """Give up the calls if no answer has come for too long."""
@@ -210,7 +209,7 @@ class Upstream:
                 return
             self._idle.pop().abort()
         if len(self._full) + len(self._connecting) < self._connections_max:
-            task = self._loop.create_task(self._connect(waiting))
+            task = self._loop.create_task(self._connect(waiting, self._resets))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
         elif len(self._queue) < limits.IN_FLIGHT_MAX:
@@ -218,8 +217,7 @@ class Upstream:
         else:
             self._loop.call_soon(waiting.done, CallFailed(Fate.REFUSED, "too many calls wait for the service"))
 
-    async def _connect(self, waiting: _Waiting) -> None:
-        resets = self._resets
+    async def _connect(self, waiting: _Waiting, resets: int) -> None:
         connection, why = await self._try_to_connect()
         task = asyncio.current_task()
         assert task is not None
@@ -230,8 +228,8 @@ class Upstream:
                 call.done(CallFailed(Fate.REFUSED, why))
         elif resets != self._resets:
             connection.abort()
-            waiting.done(CallFailed(Fate.REFUSED, RESTARTING))
             self._start_queued()
+            waiting.done(CallFailed(Fate.REFUSED, RESTARTING))
         else:
             self._idle.append(connection)
             self._send(connection, waiting._replace(retry=False))
@@ -249,7 +247,7 @@ class Upstream:
         return connection, ""
 
     def _start_queued(self) -> None:
-        if self._queue:
+        if self._queue and (self._idle or len(self._full) + len(self._connecting) < self._connections_max):
             self._start(self._queue.popleft())
 
     def _send(self, connection: Connection, waiting: _Waiting) -> None:

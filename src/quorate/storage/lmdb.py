@@ -163,10 +163,10 @@ class LmdbStore:
 
     def _write(self, records: Mapping[Slot, bytes], meta: StoreMeta) -> None:
         with self._fencing():
+            items = [(slot_key(slot), record) for slot, record in records.items()]
+            items.append((META_KEY, encode_meta(self._tag, meta)))
             with self._env.begin(write=True) as txn:
-                for slot, record in records.items():
-                    txn.put(slot_key(slot), record)
-                txn.put(META_KEY, encode_meta(self._tag, meta))
+                txn.cursor().putmulti(items)  # one call: each gives up the interpreter and has to get it back
             self._counter.write(meta.commits)
         self._meta = meta
 
