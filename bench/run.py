@@ -183,6 +183,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         "quorate": f"{quorate.__version__} ({commit()})",
         "app": options.app,
         "storage": options.storage,
+        "pipeline": f"{options.pipeline} ordered calls ahead of their answers",
         "loop": f"{options.loop}, uvloop {uvloop}",
         "load": f"{options.rounds} rounds of {options.seconds} s by wrk",
     }

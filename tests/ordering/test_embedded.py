@@ -133,13 +133,26 @@ async def test_after_a_failed_commit_nothing_leaves(good: int) -> None:
     await until(lambda: host.broken)
     sent = host.mesh.statistics().sent_frames
     dropped = host.ordering.dropped_messages
-    host.ordering.read_barrier(never)
     stage.say(m.Canvass(Ballot(0, TWO), 0), m.Prepare(Ballot(3, TWO), 1))
     await until(lambda: host.ordering.dropped_messages == dropped + 2)
     assert not host.ordering.propose(batch("a"))
     assert host.mesh.statistics().sent_frames == sent
     assert not any(isinstance(message, m.Promise) for message in stage.heard[before:])
     assert len(host.broken) == 1
+    await stage.close()
+
+
+async def test_after_a_failed_commit_no_barrier_is_asked_for() -> None:
+    stage = Stage(DyingStore(0))
+    host = await stage.start()
+    stage.say(m.Heartbeat(FIRST, 0, 0))
+    await until(lambda: host.ordering.status().leader == "r2")
+    stage.say(m.Accept(FIRST, 1, batch("a"), 0))
+    await until(lambda: host.broken)
+    sent = host.mesh.statistics().sent_frames
+    host.ordering.read_barrier(never)
+    await asyncio.sleep(0)
+    assert host.mesh.statistics().sent_frames == sent
     await stage.close()
 
 
