@@ -333,3 +333,8 @@ async def test_a_neighbour_is_left_alone_at_the_end(service: TinyService) -> Non
     await neighbour.start_fresh()
     await neighbour.close()
     assert not await neighbour.has_ended()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_an_address_that_refuses_everywhere_has_no_listener(host: str) -> None:
+    assert await listens(host, int(free_address().rpartition(":")[2])) is False

@@ -14,6 +14,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,16 @@ class Service(Protocol):
 async def listens(host: str, port: int) -> bool | None:
     """Say whether somebody accepts connections there; None when it can't be told (no descriptors left, no route)."""
     try:
-        _, writer = await asyncio.open_connection(host, port)
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return None
+    answers = [await _accepts(str(address[0]), port) for *_, address in found]
+    return True if True in answers else None if None in answers else False
+
+
+async def _accepts(address: str, port: int) -> bool | None:
+    try:
+        _, writer = await asyncio.open_connection(address, port)
     except ConnectionRefusedError:
         return False
     except OSError:
