@@ -46,16 +46,12 @@ log = structlog.get_logger(room="sidecar")
 
 CORE = "paxos"
 TRANSPORT = "tcp"
-SWITCH_SECONDS = 0.0005
 
 
 def main(file: Path) -> int:
     """Be the sidecar that `file` describes until told to end; returns the exit code. Raises ConfigRefused."""
     config = load_sidecar(file)
     _log_json(f"r{config.replica}")
-    # The persistence thread needs the interpreter for microseconds between system calls; by default a busy event loop
-    # would let it wait for 5 ms each time, and every commit with it.
-    sys.setswitchinterval(SWITCH_SECONDS)
     parent = supervisor_pid()
     if parent is not None:
         die_with_parent(signal.SIGTERM, parent)
