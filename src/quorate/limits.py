@@ -220,11 +220,6 @@ LOG_LINE_BYTES_MAX = 16 * 1024
 LOG_FILE_BYTES_MAX = 16 * 1024 * 1024
 """A replica's log file; then it becomes the one old file that is kept."""
 
-RESTART_SECONDS_MIN = 0.15
-RESTART_SECONDS_MAX = 10.0
-"""Wait before a dead sidecar is started again: short at first, since most deaths are single, then doubling."""
-HEALTHY_SECONDS = 10.0
-"""A sidecar that ran this long starts again at the shortest wait."""
 DRAIN_SECONDS_MAX = 10.0
 """From the first request to stop until what is left is killed."""
 
@@ -238,4 +233,4 @@ assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
 assert SWEEP_SECONDS * 5 < STALL_SECONDS_MAX
 assert RESPONSE_BODY_BYTES_MAX + RESPONSE_HEAD_BYTES_MAX + 1024 < SESSION_BYTES_MAX
 assert SESSION_WINDOW < TOMBSTONE_WINDOW
-assert RESTART_SECONDS_MIN < RESTART_SECONDS_MAX
+assert BACKOFF_SECONDS_MIN < BACKOFF_SECONDS_MAX

@@ -16,7 +16,7 @@ import pytest
 from tests.replica.parts import TinyService, free_address, until
 
 from quorate import limits
-from quorate.errors import Misuse, NetworkRefused
+from quorate.errors import Misuse, NetworkRefused, StorageBroken
 from quorate.replica.service import PROBE_SECONDS, ChildService, NeighbourService, listens
 
 LISTEN = """
@@ -338,3 +338,15 @@ async def test_a_neighbour_is_left_alone_at_the_end(service: TinyService) -> Non
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_an_address_that_refuses_everywhere_has_no_listener(host: str) -> None:
     assert await listens(host, int(free_address().rpartition(":")[2])) is False
+
+
+async def test_a_service_is_not_started_on_a_directory_that_cannot_be_emptied(tmp_path: Path) -> None:
+    not_a_directory = tmp_path / "state"
+    not_a_directory.write_text("old")
+    command = [sys.executable, "-c", LISTEN]
+    service = ChildService(
+        command, dict(os.environ), free_address(), nothing, not_a_directory, tmp_path / "service.group", wipe=True
+    )
+    with pytest.raises(StorageBroken, match="can't be emptied"):
+        await service.start_fresh()
+    assert service.pid is None

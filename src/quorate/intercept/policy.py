@@ -20,8 +20,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from quorate.errors import Misuse
-
-SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+from quorate.protocols.fields import SAFE_METHODS
 
 _TWOFOLD = re.compile(rb"//|/\.\.?(?:/|\Z)|[\\;\x00-\x1f\x7f]|%(?:2[Ff]|5[Cc])|%(?![0-9A-Fa-f]{2})")
 _WILDCARDS = {"**": ".*", "*": "[^/]*"}

@@ -1,7 +1,7 @@
 """One sidecar process under supervision: started, watched, restarted, paused, killed, drained.
 
-A sidecar that dies is started again after a wait that doubles from RESTART_SECONDS_MIN and is forgotten after
-HEALTHY_SECONDS of life. Two ends are final, because another try cannot help: wrong usage (exit 2) and a refused
+A sidecar that dies is started again after a wait that doubles from BACKOFF_SECONDS_MIN and is forgotten after
+BACKOFF_RESET_SECONDS of life. Two ends are final, because another try cannot help: wrong usage (exit 2) and a refused
 identity (exit 3). The sidecar gets a session of its own, so that Ctrl-C reaches the supervisor alone and requests in
 flight can be finished; it asks the kernel to be told when the supervisor dies (`procs.die_with_parent`).
 """
@@ -56,17 +56,17 @@ class Child:
         log = LogFile(self._config.with_name("log"))
         pipe, transport, splitter = await self._open_pipe(log)
         try:
-            wait = limits.RESTART_SECONDS_MIN
+            wait = limits.BACKOFF_SECONDS_MIN
             while not self._stopping.is_set():
                 started = time.monotonic()
                 self.exit_code = await self._run_once(pipe)
                 if self._stopping.is_set() or self.exit_code in FINAL_CODES:
                     break
-                if time.monotonic() - started >= limits.HEALTHY_SECONDS:
-                    wait = limits.RESTART_SECONDS_MIN
+                if time.monotonic() - started >= limits.BACKOFF_RESET_SECONDS:
+                    wait = limits.BACKOFF_SECONDS_MIN
                 self._say(f"sidecar ended ({_end(self.exit_code)}), starts again in {wait:.2g} s")
                 await self._restart_wait(wait)
-                wait = min(wait * 2, limits.RESTART_SECONDS_MAX)
+                wait = min(wait * 2, limits.BACKOFF_SECONDS_MAX)
             self.state = "stopped"
             self._say(f"stopped ({FINAL_CODES.get(self.exit_code or 0, _end(self.exit_code))})")
         finally:

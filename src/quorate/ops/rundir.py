@@ -139,7 +139,9 @@ class RunDirectory:
         """Remove what the replicas of a cluster in memory left behind."""
         for number in range(1, cluster.replicas + 1 if cluster else 1):
             for place in ("data", "app"):
-                shutil.rmtree(self.path / f"r{number}" / place, ignore_errors=True)
+                left = self.path / f"r{number}" / place
+                if left.exists():
+                    shutil.rmtree(left)
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -21,6 +21,9 @@ from quorate.errors import Misbehaviour
 Field = tuple[bytes, bytes, bytes]
 """Name as sent, name in lower case, value without the whitespace around it."""
 
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+"""They change nothing (RFC 9110 §9.2.1)."""
+
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 """RFC 9110 §5.6.2."""
 TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"

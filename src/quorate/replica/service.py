@@ -23,7 +23,7 @@ from typing import Protocol
 import psutil
 
 from quorate import limits
-from quorate.errors import Misuse, NetworkRefused
+from quorate.errors import Misuse, NetworkRefused, StorageBroken
 
 PROBE_SECONDS = 0.02
 """Pause between looks whether a starting service listens."""
@@ -172,10 +172,7 @@ class ChildService:
         await self.end()
         _kill_group_of(self._group_file)
         await self._wait_port_free()
-        if self._state_dir is not None:
-            if self._wipe:
-                shutil.rmtree(self._state_dir, ignore_errors=True)
-            self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._prepare_state_dir()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -188,6 +185,20 @@ class ChildService:
             raise Misuse(f"the service can't be started: {error}", f"check the command {self._command[0]!r}") from error
         self.pid = self._process.pid
         _remember_group(self._group_file, self.pid)
+
+    def _prepare_state_dir(self) -> None:
+        """See that the directory is there, and empty where the service must know nothing of the past."""
+        if self._state_dir is None:
+            return
+        try:
+            if self._wipe and self._state_dir.exists():
+                shutil.rmtree(self._state_dir)
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"the service's directory can't be emptied: {error}"
+            raise StorageBroken(
+                what, "a service that still holds old state would differ from the other copies"
+            ) from error
 
     async def _wait_port_free(self) -> None:
         """Return once nobody listens where the service will: a process that was killed may take a moment to go."""

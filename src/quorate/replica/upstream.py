@@ -15,11 +15,10 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from quorate import limits
-from quorate.protocols.fields import HttpLimits
+from quorate.protocols.fields import SAFE_METHODS, HttpLimits
 from quorate.protocols.responses import BadResponse, ResponseParser
 from quorate.types import Outcome
 
-SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 RESTARTING = "the service is being restarted"
 
 
