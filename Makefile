@@ -4,12 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-SEEDS ?= 500
+SEEDS ?= 1000
 
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test verify static format lint types imports fix sim bench lock clean
+.PHONY: help demo test verify static format lint types imports fix sim torture bench recovery lock clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## watch three replicas lose their leader and lose nothing, i
 	$(BIN)/quorate demo
 
 test: $(INSTALLED) ## run all tests, real processes included (TESTS=... names some)
-	@.ci/ensure node
+	@.ci/ensure node nft strace ip
 	$(BIN)/python -m pytest $(TESTS)
 
 verify: static test ## the whole gate; changes nothing
@@ -43,8 +43,18 @@ fix: $(INSTALLED) ## format, and correct what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-sim: $(INSTALLED) ## simulate SEEDS clusters under faults (500)
-	$(BIN)/quorate sim --seeds $(SEEDS)
+sim: $(INSTALLED) ## simulate SEEDS clusters of each core under faults (1000), and the planted bugs
+	$(BIN)/quorate sim --core paxos --seeds $(SEEDS)
+	$(BIN)/quorate sim --core raft --seeds $(SEEDS)
+	$(BIN)/quorate sim --planted
+
+recovery: $(INSTALLED) ## measure checkpoints, catch-up, fail-over and growth (20 minutes; RECOVERY=... names some)
+	@.ci/ensure wrk
+	$(BIN)/python -m bench.recovery $(RECOVERY)
+
+torture: $(INSTALLED) ## hurt real clusters for an hour: kills, kill points, flips, networks, members
+	@.ci/ensure node nft strace ip
+	$(BIN)/python -m tests.faults.torture
 
 bench: $(INSTALLED) ## measure against one app, nginx and bare copies; results go to bench/results
 	@.ci/ensure wrk nginx

@@ -1,8 +1,9 @@
-"""Turns samples into one table, the verdict on the bars, JSON, and a picture."""
+"""Turns samples into a table, the verdict on the bars, JSON, and a picture."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -13,6 +14,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+RESULTS = Path(__file__).with_name("results")
 SIDES = ("direct", "nginx", "limit", "quorate")
 MEANINGS = {
     "direct": "direct to one app",
@@ -67,6 +69,15 @@ class Bar(NamedTuple):
     wanted: str
     reached: float
     is_met: bool
+
+
+class Found(NamedTuple):
+    """What came of one subject of `bench.recovery`."""
+
+    rows: Sequence[NamedTuple]
+    bars: Sequence[Bar]
+    beside: dict[str, Any]
+    calibrations: Sequence[float]
 
 
 def rows(samples: Sequence[Sample]) -> list[Row]:
@@ -136,20 +147,32 @@ def table(found: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
+def columns(found: Sequence[NamedTuple]) -> str:
+    """Return rows of any one kind as a table whose columns are named by their fields."""
+    cells = [[name.replace("_", " ") for name in found[0]._fields]]
+    cells += [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in found]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in cells)
+
+
 def verdicts(found: Iterable[Bar]) -> str:
     """Return one line per bar."""
     return "\n".join(f"{'met' if b.is_met else 'MISSED':6}  {b.what}: {b.reached:g}, wanted {b.wanted}" for b in found)
 
 
-def write_json(file: Path, about: dict[str, Any], found: Sequence[Row], met: Sequence[Bar]) -> None:
+def say(progress: str) -> None:
+    """Tell who waits how it goes."""
+    print(progress, file=sys.stderr, flush=True)
+
+
+def write_json(file: Path, about: dict[str, Any], found: Sequence[NamedTuple], met: Sequence[Bar]) -> None:
     """Write everything that was printed, for programs."""
     content = {**about, "rows": [row._asdict() for row in found], "bars": [bar._asdict() for bar in met]}
     file.write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
 def draw(files: Iterable[Path], title: str, found: Sequence[Row]) -> None:
-    """Draw throughput and latency, writes and reads. The same figures give the same bytes: no dates, no random ids."""
-    matplotlib.rcParams["svg.hashsalt"] = "quorate"
+    """Draw throughput and latency, writes and reads."""
     figure, panels = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
     figure.suptitle(title)
     for column, kind in enumerate(("write", "read")):
@@ -157,6 +180,12 @@ def draw(files: Iterable[Path], title: str, found: Sequence[Row]) -> None:
         draw_rates(panels[0][column], f"{kind}s: requests/s", chosen)
         draw_latencies(panels[1][column], f"{kind}s: p50 (bar) to p99 (line), ms", chosen)
     panels[0][0].legend(fontsize="small")
+    save(figure, files)
+
+
+def save(figure: Any, files: Iterable[Path]) -> None:
+    """Write a picture. The same figures give the same bytes: no dates, no random ids."""
+    matplotlib.rcParams["svg.hashsalt"] = "quorate"
     for file in files:
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else {}, dpi=110)
     plt.close(figure)
@@ -178,9 +207,8 @@ def draw_latencies(panel: Any, title: str, chosen: Sequence[Row]) -> None:
 def grouped(panel: Any, title: str, chosen: Sequence[Row]) -> list[tuple[str, list[float], list[Row]]]:
     """Label the panel and return each side with its places on the axis, one group per number of connections."""
     connections = sorted({row.connections for row in chosen})
-    panel.set_title(title, fontsize="medium")
+    head(panel, title)
     panel.set_xticks(range(len(connections)), [f"{number} conn." for number in connections])
-    panel.spines[["top", "right"]].set_visible(False)
     return [
         (
             side,
@@ -189,3 +217,8 @@ def grouped(panel: Any, title: str, chosen: Sequence[Row]) -> list[tuple[str, li
         )
         for number, side in enumerate(SIDES)
     ]
+
+
+def head(panel: Any, title: str) -> None:
+    panel.set_title(title, fontsize="medium")
+    panel.spines[["top", "right"]].set_visible(False)

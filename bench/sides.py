@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import psutil
 from bench.load import Target
 
 from quorate.errors import Broken
+from quorate.ops.client import ask
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
@@ -98,6 +100,14 @@ class Quorate:
         applied = [replica["applied"] for replica in self.replicas()]
         return int(max(applied) - min(applied))
 
+    def row(self, name: str) -> dict[str, Any]:
+        """Return the status of one."""
+        return next(replica for replica in self.replicas() if replica["name"] == name)
+
+    def do(self, name: str, verb: str) -> None:
+        """Have a replica paused or resumed."""
+        ask(f"{self.admin_url}/replicas/{name}/{verb}", "POST")
+
     def leader(self) -> str:
         """Return the name of the leader."""
         return next((str(replica["name"]) for replica in self.replicas() if replica["role"] == "leader"), "nobody")
@@ -154,6 +164,11 @@ def nginx(app_url: str, directory: Path) -> Iterator[tuple[str, tuple[psutil.Pro
         yield f"http://127.0.0.1:{port}", tuple(psutil.Process(running.pid).children())
 
 
+def run_options(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what `quorate run` is told of how to replicate."""
+    return ("--consensus", options.consensus, "--pipeline", str(options.pipeline))
+
+
 @contextmanager
 def cluster(app: str, options: Iterable[str], directory: Path) -> Iterator[Quorate]:
     ports = ("--port", "0", "--admin-port", "0", "--app-port", "0")
@@ -199,9 +214,9 @@ def answers(url: str) -> bool:
     return False
 
 
-def wait_until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
+def wait_until(is_so: Callable[[], object], what: str, seconds_max: float = START_SECONDS_MAX) -> None:
+    deadline = time.monotonic() + seconds_max
     while not is_so():
         if time.monotonic() > deadline:
-            raise Broken(f"not within {START_SECONDS_MAX:.0f} s: {what}")
+            raise Broken(f"not within {seconds_max:.0f} s: {what}")
         time.sleep(0.05)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from quorate import limits
@@ -14,6 +16,7 @@ from quorate.config import (
     RouteConfig,
     RunConfig,
     SidecarConfig,
+    SnapshotConfig,
     child_environment,
     data_directory,
     load_run,
@@ -22,6 +25,8 @@ from quorate.config import (
     voters_warning,
 )
 from quorate.strict_toml import dump
+
+STORAGES = '"sync" (fsync before every answer), "async" (survives kill -9, not power loss) or "memory"'
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +140,7 @@ def test_all_problems_of_all_layers_are_told_at_once(monkeypatch: pytest.MonkeyP
         load_run({"loop": "twisted"})
     assert refused.value.problems == (
         "unknown key replics - quorate.toml:1 - did you mean replicas?",
-        'storage is "fast" - quorate.toml:2 - give "sync" (fsync before every answer) or "memory"',
+        f'storage is "fast" - quorate.toml:2 - give {STORAGES}',
         'port is "web" - env QUORATE_PORT - give a port from 1 to 65000, or 0 to have free ones picked',
         'loop is "twisted" - flag --loop - give "auto", "asyncio" or "uvloop"',
     )
@@ -207,6 +212,49 @@ def test_a_contract_service_takes_one_call_at_a_time() -> None:
     assert load_run({"pipeline": 2}).run.pipeline == 2
 
 
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (
+            'state = "contract"\n[snapshot]\ndriver = "directory"',
+            'snapshot.driver is "directory" in state contract - quorate.toml:3 - set state = "directory"',
+        ),
+        (
+            'state = "directory"\n[snapshot]\ndriver = "http"',
+            'snapshot.driver is "http" in state directory - quorate.toml:3 - leave it out',
+        ),
+        (
+            '[snapshot]\ndriver = "command"\ncapture = ["save"]',
+            "snapshot.driver is command - quorate.toml:2 - give both snapshot.capture and snapshot.restore",
+        ),
+    ],
+)
+def test_a_snapshot_driver_must_fit_the_state(lines: str, problem: str) -> None:
+    assert refusal(lines) == (problem,)
+
+
+def test_snapshot_drivers_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for state in ("volatile", "contract"):
+        assert load_run({"state": state, "snapshot": {"driver": "http", "entries": 7}}).run.snapshot.entries == 7
+    assert load_run({"state": "directory"}).run.snapshot.driver == "none"
+    monkeypatch.setenv("QUORATE_SNAPSHOT_CAPTURE", "save")
+    monkeypatch.setenv("QUORATE_SNAPSHOT_RESTORE", "load --from -")
+    snapshot = load_run({"snapshot": {"driver": "command"}}).run.snapshot
+    assert (snapshot.capture, snapshot.restore) == (["save"], ["load", "--from", "-"])
+
+
+@pytest.mark.parametrize("count", [0, -1, 2**40 + 1, 1.5])
+def test_a_distance_of_snapshots_is_a_count(count: float) -> None:
+    with pytest.raises(ConfigRefused, match=r"snapshot\.entries is .* - flag --snapshot"):
+        load_run({"snapshot": {"entries": count}})
+
+
+def test_a_protocol_is_chosen_by_name() -> None:
+    assert load_run({"consensus": "raft"}).run.consensus == "raft"
+    with pytest.raises(ConfigRefused, match='consensus is "zab" - flag --consensus - give "paxos" or "raft"'):
+        load_run({"consensus": "zab"})
+
+
 @pytest.mark.parametrize(("count", "warned"), [(1, False), (2, True), (3, False), (4, True)])
 def test_even_voters_warn(count: int, warned: bool) -> None:
     assert bool(voters_warning(count)) == warned
@@ -273,10 +321,36 @@ def test_a_sidecar_that_contradicts_itself_is_refused(home: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"founders": [1, 3]}, "founder 3 is not among the peers - quorate.toml - add its address to peers"),
+        (
+            {"state": "directory"},
+            "state is directory without app.state_dir - quorate.toml - name the directory that holds the state",
+        ),
+        (
+            {"snapshot": SnapshotConfig("directory")},
+            'snapshot.driver is "directory" in state volatile - quorate.toml - set state = "directory"',
+        ),
+    ],
+)
+def test_members_and_state_of_a_sidecar_must_fit(home: Path, changes: dict[str, Any], problem: str) -> None:
+    text = dump(msgspec.structs.replace(sidecar_settings(home), **changes))
+    assert refusal(text, load="sidecar") == (problem,)
+
+
+def test_a_joiner_is_no_founder(home: Path) -> None:
+    settings = msgspec.structs.replace(sidecar_settings(home), founders=[1])
+    file = home / "sidecar.toml"
+    file.write_text(dump(settings))
+    assert load_sidecar(file) == settings
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost:", ":80", "a b:80", "http://x:80", "::1:80", "x:123456"])
 def test_bad_addresses_are_refused(home: Path, address: str) -> None:
     text = dump(sidecar_settings(home)).replace('"127.0.0.1:8002"', f'"{address}"')
-    assert refusal(text, load="sidecar") == (f'client is "{address}" - quorate.toml:6 - give an address, host:port',)
+    assert refusal(text, load="sidecar") == (f'client is "{address}" - quorate.toml:7 - give an address, host:port',)
 
 
 def test_the_supervisor_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,21 @@ from typing import get_args
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.replica.parts import MemoryOrdering
 
 from quorate import errors
-from quorate.config import AppConfig, HttpConfig, RouteConfig, RunConfig, SidecarConfig
+from quorate.config import (
+    AppConfig,
+    HttpConfig,
+    RouteConfig,
+    RunConfig,
+    SidecarConfig,
+    SnapshotConfig,
+    TlsConfig,
+)
 from quorate.errors import QuorateError
 from quorate.ops.admin import COUNTERS, GAUGES, Admin, commit_latency
+from quorate.ops.members import Members
 from quorate.ops.view import _STATES
 from quorate.protocols.requests import _REFUSALS
 from quorate.replica.recovery import State
@@ -26,12 +36,15 @@ SOURCE = ROOT / "src" / "quorate"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
 
 TERMS = (
-    "agreed time, applied, apply, ballot, batch, broken, call, candidate, canvass, catch-up, choose, claim, client, "
-    "cluster, command, commit, core, deliver, digest, driver, effect, engine, epoch, event, execute, fingerprint, "
-    "follower, frame, front, greeting, index, lag, lane, leader, learner, log, membership, misbehaviour, misuse, mode, "
-    "neighbour, no-op, outcome, peer, persisted, pipeline, point, prefix, preempted, problem, promise, propose, "
-    "proposer, quorum, read barrier, ready, record, replay, replica, reply, request, request id, round, seed, service, "
-    "session, sidecar, slot, stamp, supervisor, tick, tombstone, total order, upstream, vote, vouch, window"
+    "acquaintance, agreed time, applied, apply, ballot, base, batch, broken, call, candidate, canvass, capture, "
+    "catch-up, change, channel, checkpoint, choose, chunk, claim, client, cluster, command, commit, contradiction, "
+    "core, damaged, deliver, digest, dismissed, driver, effect, engine, epoch, event, execute, fingerprint, follower, "
+    "founder, frame, front, golden conversation, greeting, hand over, history, index, invariant, lag, lane, leader, "
+    "learner, life, log, manifest, member, membership, misbehaviour, misuse, mode, model, neighbour, no-op, offer, "
+    "office, outcome, peer, persisted, pipeline, planted bug, point, prefix, preempted, problem, promise, propose, "
+    "proposer, quorum, read barrier, ready, record, repair, replay, replica, reply, request, request id, rescue, "
+    "restore, room, round, salvage, seed, service, session, sidecar, slot, snapshot, stamp, state driver, state "
+    "transfer, supervisor, term, tick, tombstone, total order, trim, upstream, void, vote, voter, vouch, window"
 )
 """Words that the sources use in one sense only."""
 
@@ -100,7 +113,10 @@ def test_every_problem_is_in_the_table_of_its_door() -> None:
     assert told == problems()
 
 
-@pytest.mark.parametrize("shape", [RunConfig, SidecarConfig, AppConfig, RouteConfig, HttpConfig])
+SHAPES = [RunConfig, SnapshotConfig, RouteConfig, HttpConfig, SidecarConfig, AppConfig, TlsConfig]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_setting_is_in_the_table_with_its_default(shape: type[msgspec.Struct]) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     section = next(part for part in text.split("\n## ") if f"`{shape.__name__}`\n" in part)
@@ -121,7 +137,7 @@ def test_every_metric_is_in_the_table() -> None:
     status = dict.fromkeys([*GAUGES, *COUNTERS], 0) | {"state": "ready", "role": "leader", "refused": {"overloaded": 1}}
     registry = CollectorRegistry()
     commit_latency(registry)
-    Admin(lambda: status, registry)
+    Admin(lambda: status, Members(MemoryOrdering()), registry)
     endings = {"counter": "_total", "info": "_info"}
     names = {metric.name + endings.get(metric.type, "") for metric in registry.collect()}
     assert {word for word in first_cells("docs/operations.md") if word.startswith("quorate_")} == names

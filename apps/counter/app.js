@@ -8,6 +8,7 @@ const METHODS = new Map([
   ["/integer", ["GET", "HEAD", "POST"]],
   ["/integer/reset", ["POST"]],
   ["/last-index", ["GET", "HEAD"]],
+  ["/snapshot", ["GET", "HEAD", "PUT"]],
 ]);
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -39,10 +40,20 @@ function parse(body) {
 function changed(body) {
   const operation = parse(body);
   if (operation.op !== "INC" && operation.op !== "DEC") throw new Refused(500, "op must be INC or DEC");
-  if (!Number.isSafeInteger(operation.value)) throw new Refused(400, "value must be an integer");
+  if (!Number.isSafeInteger(operation.value)) throw new Refused(400, "not an integer");
   const next = operation.op === "INC" ? value + operation.value : value - operation.value;
   if (!Number.isSafeInteger(next)) throw new Refused(422, "the counter can't hold that value");
   return next;
+}
+
+// Return all of the state, after it was replaced by the one in `body` if there is one.
+function snapshot(body) {
+  if (body !== null) {
+    const state = parse(body);
+    if (!Number.isSafeInteger(state.value) || !Number.isSafeInteger(state.index)) throw new Refused(400, "not an integer");
+    [value, lastIndex] = [state.value, state.index];
+  }
+  return { value, index: lastIndex };
 }
 
 // Execute one request; Refused is thrown before anything changes.
@@ -51,6 +62,7 @@ function handle(method, path, body) {
   if (methods === undefined) throw new Refused(404, "no such path");
   if (!methods.includes(method)) throw new Refused(405, "method not allowed");
   if (path === "/last-index") return [200, { index: lastIndex }];
+  if (path === "/snapshot") return [200, snapshot(method === "PUT" ? body : null)];
   if (path === "/integer/reset") return [200, { value: (value = 0) }];
   if (method !== "POST") return [200, { value }];
   return [201, { value: (value = changed(body)) }];

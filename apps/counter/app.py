@@ -4,6 +4,8 @@
     POST /integer        {"op":"INC"|"DEC","value":k} -> 201 {"value":n}, n being the new value; another op -> 500
     POST /integer/reset  -> 200 {"value":0}
     GET  /last-index     -> 200 {"index":N}, N being the `log-index` field of the last request that bore one
+    GET  /snapshot       -> 200 {"value":n,"index":N}, all of its state
+    PUT  /snapshot       the same -> 200 {"value":n,"index":N}, which is its state from now on
 
 Numbers are the integers that a double holds exactly, so that `app.js` beside this file can answer with the same bytes.
 It refuses malformed JSON (400), unknown paths (404), wrong methods (405), long bodies (413) and overflow (422).
@@ -21,7 +23,12 @@ import uvicorn
 BODY_BYTES_MAX = 1024
 INTEGER_MAX = 2**53 - 1
 
-METHODS = {b"/integer": ("GET", "HEAD", "POST"), b"/integer/reset": ("POST",), b"/last-index": ("GET", "HEAD")}
+METHODS = {
+    b"/integer": ("GET", "HEAD", "POST"),
+    b"/integer/reset": ("POST",),
+    b"/last-index": ("GET", "HEAD"),
+    b"/snapshot": ("GET", "HEAD", "PUT"),
+}
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -52,6 +59,8 @@ class Counter:
             raise Refused(405, "method not allowed")
         if path == b"/last-index":
             return 200, {"index": self.last_index}
+        if path == b"/snapshot":
+            return 200, self.snapshot(body if method == "PUT" else None)
         if path == b"/integer/reset":
             self.value = 0
             return 200, {"value": 0}
@@ -59,6 +68,13 @@ class Counter:
             return 200, {"value": self.value}
         self.value = self.changed(body)
         return 201, {"value": self.value}
+
+    def snapshot(self, body: bytes | None) -> dict[str, int]:
+        """Return all of the state, after it was replaced by the one in `body` if there is one."""
+        if body is not None:
+            state = parse(body)
+            self.value, self.last_index = exact_integer(state.get("value")), exact_integer(state.get("index"))
+        return {"value": self.value, "index": self.last_index}
 
     def changed(self, body: bytes) -> int:
         """Return the value after the operation in `body`."""
@@ -92,9 +108,9 @@ def refuse_constant(name: str) -> float:
 def exact_integer(value: object) -> int:
     """Accept any JSON number that is an integer a double holds exactly, however it is written."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(400, "value must be an integer")
+        raise Refused(400, "not an integer")
     if abs(value) > INTEGER_MAX or value != int(value):
-        raise Refused(400, "value must be an integer")
+        raise Refused(400, "not an integer")
     return int(value)
 
 
@@ -103,7 +119,7 @@ counter = Counter()
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Take the body, execute in one go, answer: asyncio never switches between the index and what it stands for."""
-    body = await received(receive) if scope["method"] == "POST" else b""
+    body = await received(receive) if scope["method"] in ("POST", "PUT") else b""
     for name, value in scope["headers"]:
         if name == b"log-index" and value.isdigit():
             counter.last_index = int(value)

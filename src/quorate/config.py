@@ -37,8 +37,19 @@ INTERNAL_VARIABLES = frozenset({"QUORATE_SUPERVISED", "QUORATE_STATE_DIR", "QUOR
 Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds, above 0 and at most 3600")]
 Port = Annotated[int, Meta(ge=0, le=65_000, description="a port from 1 to 65000, or 0 to have free ones picked")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:]+):[0-9]{1,5}$", description="an address, host:port")]
-Storage = Annotated[Literal["sync", "memory"], Meta(description='"sync" (fsync before every answer) or "memory"')]
-State = Annotated[Literal["volatile", "contract"], Meta(description='"volatile" or "contract"')]
+Consensus = Annotated[Literal["paxos", "raft"], Meta(description='"paxos" or "raft"')]
+Storage = Annotated[
+    Literal["sync", "async", "memory"],
+    Meta(description='"sync" (fsync before every answer), "async" (survives kill -9, not power loss) or "memory"'),
+]
+State = Annotated[
+    Literal["volatile", "contract", "directory"], Meta(description='"volatile", "contract" or "directory"')
+]
+Driver = Annotated[
+    Literal["none", "http", "directory", "command"], Meta(description='"none", "http", "directory" or "command"')
+]
+Target = Annotated[str, Meta(pattern="^/[!-~]*$", description="a path that begins with /")]
+Count = Annotated[int, Meta(ge=1, le=2**40, description="a whole number from 1")]
 Loop = Annotated[Literal["auto", "asyncio", "uvloop"], Meta(description='"auto", "asyncio" or "uvloop"')]
 Mode = Annotated[Literal["ordered", "read", "stale", "pass"], Meta(description='"ordered", "read", "stale" or "pass"')]
 Pipeline = Annotated[
@@ -76,6 +87,33 @@ class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class SnapshotConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the state of the service is taken and put back, and how often."""
+
+    driver: Driver = "none"
+    """none: the log is all there is, and grows for ever. directory is the one for state `directory`."""
+    get: Target = "/snapshot"
+    """http: GET it for the state."""
+    put: Target = "/snapshot"
+    """http: PUT the state there."""
+    capture: Words = []
+    """command: writes the state to its standard output."""
+    restore: Words = []
+    """command: reads the state from its standard input."""
+    entries: Count = limits.CHECKPOINT_ENTRIES
+    """A checkpoint is taken each time that so many commands were applied,"""
+    bytes: Count = limits.CHECKPOINT_BYTES
+    """or so many bytes of them."""
+
+
+class TlsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificates of this replica, in PEM, as `quorate tls init` makes them; read anew when the files change."""
+
+    ca: str
+    cert: str
+    key: str
+
+
 class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The service beside a sidecar. Without a command it is a neighbour that somebody else starts."""
 
@@ -93,9 +131,13 @@ class SidecarConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Everything one sidecar has to know: `quorate sidecar --config FILE`."""
 
     cluster: Annotated[str, Meta(min_length=1, max_length=128, description="the cluster's name, 1 to 128 characters")]
-    replica: Annotated[int, Meta(ge=1, le=limits.REPLICAS_MAX, description="this replica's number, from 1")]
+    replica: Annotated[int, Meta(ge=1, le=limits.REPLICA_ID_MAX, description="this replica's number, from 1")]
     peers: Annotated[dict[str, Address], Meta(min_length=1, description='a table as in "1" = "10.0.0.1:7100"')]
     """Replica number -> address of its peer listener; holds this replica too."""
+    founders: Annotated[list[int], Meta(description="a list of replica numbers, as in [1, 2, 3]")] | None = None
+    """Who the cluster is founded with at the very first start; without it, all peers. A replica that is none of them
+    joins, once `quorate members add` has told the others."""
+    consensus: Consensus = "paxos"
     epoch: Annotated[int, Meta(ge=1, description="a whole number from 1")] = 1
     data_dir: str
     client: Address
@@ -106,6 +148,10 @@ class SidecarConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     storage: Storage = "sync"
     state: State = "volatile"
     app: AppConfig
+    snapshot: SnapshotConfig = SnapshotConfig()
+    tls: TlsConfig | None = None
+    insecure: bool = False
+    """Let peers and the admin listener speak plaintext on other addresses than loopback."""
     routes: list[RouteConfig] = []
     http: HttpConfig = HttpConfig()
     request_seconds: Seconds = limits.REQUEST_SECONDS_MAX
@@ -124,6 +170,7 @@ class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The service of replica i listens on app_port + i."""
     data_dir: str = ""
     """Empty: the user's state directory, by project."""
+    consensus: Consensus = "paxos"
     storage: Storage = "sync"
     state: State = "volatile"
     command: Words = []
@@ -131,6 +178,7 @@ class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Ordered calls sent ahead of their answers; above 1 only for a service that executes pipelined ones in turn."""
     request_seconds: Seconds = limits.REQUEST_SECONDS_MAX
     loop: Loop = "auto"
+    snapshot: SnapshotConfig = SnapshotConfig()
     http: HttpConfig = HttpConfig()
     routes: list[RouteConfig] = []
 
@@ -167,6 +215,7 @@ def load_run(flags: Mapping[str, object], file: Path | None = None) -> Settings:
     found |= check.table(given, lambda path: "flag --" + str(path[0]).replace("_", "-"))
     refuse(check.problems + _overlapping_ports(found) + _unsafe_pipeline(found))
     run = msgspec.convert(nested(found), RunConfig)
+    refuse(_snapshot_contradictions(run.state, run.snapshot, found["snapshot.driver"].origin))
     return Settings(run, found, (*warnings, *voters_warning(run.replicas)))
 
 
@@ -293,6 +342,18 @@ def _unsafe_pipeline(found: Mapping[str, Sourced]) -> list[str]:
     return [f"pipeline is above 1 in state contract - {found['pipeline'].origin} - {PIPELINE_HINT}"]
 
 
+def _snapshot_contradictions(state: str, snapshot: SnapshotConfig, where: str) -> list[str]:
+    """What is wrong with a driver in a state mode; state `directory` needs none, it has its own."""
+    problems = []
+    if snapshot.driver == "directory" and state != "directory":
+        problems.append(f'snapshot.driver is "directory" in state {state} - {where} - set state = "directory"')
+    if snapshot.driver in ("http", "command") and state == "directory":
+        problems.append(f'snapshot.driver is "{snapshot.driver}" in state directory - {where} - leave it out')
+    if snapshot.driver == "command" and not (snapshot.capture and snapshot.restore):
+        problems.append(f"snapshot.driver is command - {where} - give both snapshot.capture and snapshot.restore")
+    return problems
+
+
 def _contradictions(config: SidecarConfig, where: str) -> list[str]:
     problems = [
         f"peers holds {key!r} - {where} - name each replica by its number, from 1"
@@ -301,6 +362,14 @@ def _contradictions(config: SidecarConfig, where: str) -> list[str]:
     ]
     if str(config.replica) not in config.peers:
         problems.append(f"replica {config.replica} is not among the peers - {where} - add its own address to peers")
+    problems += _snapshot_contradictions(config.state, config.snapshot, where)
+    problems += [
+        f"founder {founder} is not among the peers - {where} - add its address to peers"
+        for founder in config.founders or ()
+        if str(founder) not in config.peers
+    ]
+    if config.state == "directory" and config.app.state_dir is None:
+        problems.append(f"state is directory without app.state_dir - {where} - name the directory that holds the state")
     if config.state == "contract" and config.app.pipeline > 1:
         problems.append(f"app.pipeline is above 1 in state contract - {where} - {PIPELINE_HINT}")
     addresses = [*config.peers.values(), config.client, config.admin, config.app.address]

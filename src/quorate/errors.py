@@ -36,6 +36,10 @@ class Broken(QuorateError):
     """State can no longer be vouched for: the process must end and recover from disk and peers."""
 
 
+class LogTrimmed(Broken):
+    """A part of the log was asked for that only a snapshot stands for now: somebody lost his place."""
+
+
 class IdentityRefused(Broken):
     """The data directory belongs to someone else, is in use, or lost its contents."""
 

@@ -45,6 +45,12 @@ LEARN_BYTES = 1024 * 1024
 LEARN_SLOTS_MAX = 2048
 """Slots in one catch-up answer, for logs of tiny entries."""
 
+CHANGE_SECONDS_MAX = 5.0
+"""A change of membership that was not answered for so long may have been made or not."""
+
+ADDRESS_CHARACTERS_MAX = 300
+"""A host name has at most 253, and a port follows."""
+
 # --- the front door (FAULTS.md 3a) -----------------------------------------------------------------------------------
 
 REQUEST_LINE_BYTES_MAX = 8 * 1024
@@ -65,6 +71,8 @@ BODY_BYTES_PER_SECOND_MIN = 1024
 """After the grace a body must keep this average, or its sender gets 408."""
 IDLE_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
+RESERVED_DESCRIPTORS = 48
+"""File descriptors that clients never get: the log, its threads and listeners, each peer twice, and the service."""
 CONNECTIONS_REFUSED_MAX = 512
 """Connections past CONNECTIONS_MAX that are told so before they close; past both, they are cut without a word."""
 LINGER_SECONDS = 2.0
@@ -152,6 +160,12 @@ BACKOFF_RESET_SECONDS = 10.0
 PERSIST_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 """Votes waiting for a slow disk; past it, what peers and clients send is dropped as if the network had lost it."""
 
+ROOM_TICKS = 20
+"""Room on the disk is looked at once per second."""
+
+DISK_STALL_SECONDS_MAX = 1.0
+"""A leader whose disk has been at one commit for so long hands over: all others wait for it."""
+
 STALL_SECONDS_MAX = 1.0
 """An event loop that did not turn for so long was paused or starved: others may have gone on without this replica."""
 
@@ -169,8 +183,23 @@ PEER_BUFFER_BYTES_MAX = 96 * 1024 * 1024
 COUNTER_MAX = 2**62
 """The largest ballot, slot or token a peer may name: out of reach for honest ones, far from 64 bits for arithmetic."""
 
-HELLO_BYTES_MAX = 1024
+STATE_BUFFER_BYTES_MAX = 1024 * 1024
+"""Unsent bytes of snapshots and their like towards one peer; past it they are dropped, and the receiver asks again."""
+
+STATE_YIELD_BYTES = 64 * 1024
+"""Unsent bytes towards a peer at which its snapshots wait, so that no heartbeat queues behind more than a chunk."""
+
+KERNEL_UNSENT_BYTES = 128 * 1024
+"""What the kernel takes of a connection ahead of the wire (TCP_NOTSENT_LOWAT): in there nothing can be overtaken."""
+
+MESH_BEAT_SECONDS = 1.0
+"""How often peers are told of the store's commits, what they told is saved, and certificate files are looked at."""
+
+HELLO_BYTES_MAX = 2048
 """A stranger's first frame, which has to be held before it is known who sent it."""
+
+REFUSAL_CHARACTERS_MAX = 300
+"""The reason a refused replica is told, for its log."""
 
 HELLO_SECONDS_MAX = 2.0
 """From the start of a connection, either way, to a greeting both accept."""
@@ -188,6 +217,12 @@ PEER_ACK_SECONDS_MAX = 3.0
 REFUSAL_LOG_SECONDS = 1.0
 """At most one log line about refused connections in this time; all are counted."""
 
+CERTIFICATE_DAYS = 365
+"""How long a replica's certificate is good for; renewing takes no restart."""
+
+AUTHORITY_DAYS = 3650
+"""How long a cluster's certificate authority is good for; replacing it touches every replica."""
+
 # --- the store -------------------------------------------------------------------------------------------------------
 
 LOG_MAP_BYTES = 64 * 1024**3
@@ -202,10 +237,104 @@ LOG_COUNTS_SLOTS = 4096
 LOG_VERIFY_PROGRESS_SLOTS = 256
 """How finely a scan that is killed by a bad page can say where it was."""
 
+LOG_TRIM_RECORDS_MAX = 256
+"""Records below the base that one commit removes besides as many as it writes: a few milliseconds beside an fsync."""
+
+LOG_DAMAGED_SLOTS_MAX = 16
+"""Damaged slots a log may have and still be repaired: more is not a spot but a failing disk."""
+
+LOG_DIGEST_SUMS = LOG_DAMAGED_SLOTS_MAX + 2
+"""Sums in the digest of a log: one for each damaged slot, and two left over to judge all others."""
+
+LOG_COPY_BYTES = 8 * 1024 * 1024
+"""Records copied in one transaction when a damaged log is copied: LMDB holds that much in memory."""
+
+ASYNC_SYNC_SECONDS = 1.0
+"""In storage mode `async`: what a commit said is durable at most about this much later."""
+
+DISK_LOW_BYTES = 64 * 1024 * 1024
+DISK_LOW_SHARE = 0.05
+"""With less than the larger of the two free, new commands are refused: as much as may wait for a slow disk."""
+DISK_LOW_BYTES_MAX = 4 * 1024**3
+DISK_LOW_SHARE_MAX = 0.25
+"""But neither more than this, which is plenty, nor more than this share of a small file system."""
+DISK_FULL_BYTES = 16 * 1024 * 1024
+"""With less than this free, or half of that reserve where it is smaller, not even what was promised may find room."""
+
+# --- snapshots -------------------------------------------------------------------------------------------------------
+
+CHECKPOINT_ENTRIES = 25_000
+"""Default distance of checkpoints in commands: what a restarted copy has to execute again is gone through in seconds,
+and a session table is not written more often than that pays for."""
+
+CHECKPOINT_BYTES = 64 * 1024 * 1024
+"""The same in bytes of commands, for large ones."""
+
+SNAPSHOT_CHUNK_BYTES = 64 * 1024
+"""What is hashed, sent and asked for again as one piece: half a millisecond of a gigabit link."""
+
+SNAPSHOT_BYTES_MAX = 4 * 1024**3
+"""A larger service state is not taken: its copies would not fit disks and patience."""
+
+MANIFEST_BYTES_MAX = 4 * 1024 * 1024
+"""36 bytes for each chunk of the largest snapshot, and what is said of the whole."""
+
+SNAPSHOTS_KEPT = 2
+"""Whole snapshots on disk: should the newest be damaged, the log still reaches back to the one before."""
+
+SNAPSHOTS_PINNED_MAX = 2
+"""Older snapshots kept besides because a peer is still fetching them."""
+
+SNAPSHOT_PIN_SECONDS = 30.0
+"""After a peer's last request a snapshot is kept for so long: it may only have lost its connection."""
+
+SNAPSHOT_SYNC_BYTES = 4 * 1024 * 1024
+"""Bytes of a session table written between two fsyncs: one large fsync would hold up those of the log."""
+
+SESSION_SLICE = 512
+"""Positions whose sessions are encoded in one go, under a millisecond for usual outcomes. Slices are cut at multiples
+of this, so that tables at different indices have most slices, and so most chunks, in common."""
+
+CAPTURE_SECONDS_MAX = 60.0
+"""From the start to the end of taking or restoring a service's state; deliveries to this copy wait for so long."""
+
+STATE_SILENCE_SECONDS_MAX = 10.0
+"""A service or a hook that gives or takes no byte of its state for so long has failed."""
+
+SNAPSHOT_TELL_SECONDS = 1.0
+"""How often peers are told what snapshot is offered here."""
+
+SNAPSHOT_HEARD_SECONDS = 5.0
+"""A peer that told nothing for longer counts as away."""
+
+SNAPSHOT_REQUESTS_MAX = 4
+"""Chunks asked of one peer and not yet answered."""
+
+SNAPSHOT_REQUEST_SECONDS_MAX = 10.0
+"""A chunk that has not come in this time, which a slow link may need, is asked of whoever is free."""
+
+SNAPSHOT_MISSES_MAX = 32
+"""A peer that lacks this many chunks in a row, picked at random, has too few of them to go on asking."""
+
+SNAPSHOT_SERVED_MAX = 64
+"""Requests of peers waiting for the disk; further ones are dropped, and come again."""
+
+SNAPSHOT_LEAD_ENTRIES = 10_000
+"""How far a peer's snapshot must be ahead for a restart of the service from it to beat executing what lies between."""
+
+REPLAYED_ENTRY_BYTES = 10_000
+"""Bytes of a snapshot that are fetched and restored in the time in which one command is executed again."""
+
+LOG_ENTRIES_WARN = 1_000_000
+"""An untrimmed log of so many commands is warned of, and each time it has doubled since."""
+
 # --- the supervisor and the command line -----------------------------------------------------------------------------
 
 REPLICAS_MAX = 9
-"""Voters of one cluster: past it a larger quorum only costs."""
+"""Replicas of one cluster at a time: past it a larger quorum only costs."""
+
+REPLICA_ID_MAX = 65_535
+"""Replicas that ever were: ids are never given a second time."""
 
 CONFIG_BYTES_MAX = 1024 * 1024
 """A settings file; a larger one is a mistake."""
@@ -227,10 +356,14 @@ COMMAND_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX + 4096
 
 assert HEARTBEAT_TICKS * 5 < ELECTION_TICKS_MIN < ELECTION_TICKS_MAX
 assert WINDOW_SLOTS * (BATCH_BYTES_MAX + COMMAND_BYTES_MAX) < FRAME_BYTES_MAX <= PEER_BUFFER_BYTES_MAX
+assert STATE_YIELD_BYTES < STATE_BUFFER_BYTES_MAX < PEER_BUFFER_BYTES_MAX
 assert AHEAD_SLOTS * 2 <= WINDOW_SLOTS
 assert RECONNECT_SECONDS_MIN < RECONNECT_SECONDS_MAX
 assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
+assert DISK_FULL_BYTES < DISK_LOW_BYTES < DISK_LOW_BYTES_MAX
 assert SWEEP_SECONDS * 5 < STALL_SECONDS_MAX
 assert RESPONSE_BODY_BYTES_MAX + RESPONSE_HEAD_BYTES_MAX + 1024 < SESSION_BYTES_MAX
 assert SESSION_WINDOW < TOMBSTONE_WINDOW
 assert BACKOFF_SECONDS_MIN < BACKOFF_SECONDS_MAX
+assert SNAPSHOT_BYTES_MAX // SNAPSHOT_CHUNK_BYTES * 40 < MANIFEST_BYTES_MAX
+assert 2 * SNAPSHOT_TELL_SECONDS < SNAPSHOT_HEARD_SECONDS < SNAPSHOT_PIN_SECONDS

@@ -12,20 +12,27 @@ from typing import Any
 
 from quorate.errors import Misuse
 
-CORES: Mapping[str, str] = {"paxos": "quorate.consensus.paxos.node:PaxosCore"}
-"""Name -> core; called with (me, members, rng, recovered)."""
+CORES: Mapping[str, str] = {
+    "paxos": "quorate.consensus.paxos.node:PaxosCore",
+    "raft": "quorate.consensus.raft.node:RaftCore",
+}
+"""Name -> core; called with (me, founding membership, rng, recovered)."""
 
-MESSAGES: Mapping[str, str] = {"paxos": "quorate.consensus.paxos.messages:PaxosMessage"}
+MESSAGES: Mapping[str, str] = {
+    "paxos": "quorate.consensus.paxos.messages:PaxosMessage",
+    "raft": "quorate.consensus.raft.messages:RaftMessage",
+}
 """Name of a core -> the union of its messages."""
 
 STORES: Mapping[str, str] = {
     "sync": "quorate.storage.lmdb:open_store",
+    "async": "quorate.storage.lmdb:open_async",
     "memory": "quorate.storage.memory:open_store",
 }
 """Storage mode -> opener; called with (directory, identity)."""
 
 TRANSPORTS: Mapping[str, str] = {"tcp": "quorate.transport.tcp:TcpMesh"}
-"""Name -> transport; called with (me, peers, cluster, epoch, rng)."""
+"""Name -> transport; called with (me, membership, options, store facts, data directory, rng)."""
 
 
 def resolve(table: Mapping[str, str], name: str) -> Any:

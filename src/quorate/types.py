@@ -1,18 +1,20 @@
 """The nouns every floor shares.
 
 A client's request becomes a `Command` once, at the replica that took it, and stays opaque bytes on every floor below
-`replica`. Commands travel in a `Batch`; a batch is one consensus value. What the service answers is an `Outcome`.
+`replica`. Commands travel in a `Batch`; a batch is one consensus value. What the service answers is an `Outcome`. Who
+takes part in the consensus is a `Membership`, which is ordered like any other value.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple, NewType
 
 import msgspec
 
 ReplicaId = NewType("ReplicaId", int)
-"""A member of the cluster, counted from 1."""
+"""A member of the cluster, counted from 1 in the order of coming."""
 
 Slot = int
 """A place in the sequence of consensus values, counted from 1; 0 means none."""
@@ -24,7 +26,8 @@ Index = int
 class Batch(NamedTuple):
     """The commands of one consensus value: `payload` holds `size` msgpack objects back to back.
 
-    Batches join by concatenation, so a leader merges what followers forward without decoding it. A no-op has size 0.
+    Batches join by concatenation, so a leader merges what followers forward without decoding it. A batch of size 0
+    changes no service: it is a no-op if it is empty, else its payload is a `Membership`.
     """
 
     size: int
@@ -32,6 +35,51 @@ class Batch(NamedTuple):
 
 
 NOOP = Batch(0, b"")
+
+
+class Membership(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Who takes part in the consensus from the slot after the one it was chosen in.
+
+    A learner hears and stores everything and counts in no quorum; the leader makes it a voter once it has caught up.
+    """
+
+    version: int
+    """Changes since the cluster was founded."""
+    voters: tuple[ReplicaId, ...]
+    """Ascending."""
+    learners: tuple[ReplicaId, ...]
+    """Ascending; at most one at a time."""
+    addresses: tuple[tuple[ReplicaId, str], ...]
+    """Where each voter and learner listened for its peers when it came, ascending by replica; it may move later."""
+    last_id: ReplicaId
+    """The highest id ever given. An id is never given a second time: what it once promised can't be known."""
+
+    @property
+    def members(self) -> tuple[ReplicaId, ...]:
+        """Voters and learners, ascending."""
+        return tuple(sorted(self.voters + self.learners))
+
+    def batch(self) -> Batch:
+        """Return the consensus value that brings this membership into force."""
+        return Batch(0, _membership_encoder.encode(self))
+
+    @staticmethod
+    def of(batch: Batch) -> Membership | None:
+        """Return the membership that `batch` holds; None if it holds commands or nothing.
+
+        Raises msgspec.MsgspecError on nonsense, which a leader never proposes.
+        """
+        return None if batch.size or not batch.payload else _membership_decoder.decode(batch.payload)
+
+
+_membership_encoder = msgspec.msgpack.Encoder()
+_membership_decoder = msgspec.msgpack.Decoder(Membership)
+
+
+def founding(addresses: Mapping[ReplicaId, str]) -> Membership:
+    """Return the membership a cluster is founded with: all of `addresses` vote. Empty for a replica that is to join."""
+    members = tuple(sorted(addresses))
+    return Membership(0, members, (), tuple(sorted(addresses.items())), max(members, default=ReplicaId(0)))
 
 
 class Ballot(NamedTuple):
@@ -49,6 +97,19 @@ class Vote(NamedTuple):
 
     ballot: Ballot
     batch: Batch
+
+
+class Base(NamedTuple):
+    """Where a log begins: everything up to `slot` is replaced by a snapshot, or by nothing if `slot` is 0."""
+
+    slot: Slot
+    index: Index  # type: ignore[assignment]  # a tuple has a method of that name, which nobody calls on this one
+    """Of the last command up to `slot`."""
+    ballot: Ballot
+    """Of the vote in `slot`: Raft's lastIncludedTerm (Ongaro, "Consensus", §5.1)."""
+
+
+NO_BASE = Base(0, 0, NO_BALLOT)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):

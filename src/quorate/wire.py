@@ -1,15 +1,12 @@
-"""Peer messages and log records as bytes.
+"""Peer messages as bytes.
 
-Peers exchange frames: u32 length, u32 CRC, payload, all numbers big-endian. The first frame each way is a `Hello`;
-every later one is a message of the core in use, in MessagePack, checked against the core's message types while it is
-decoded. A log record is one vote in an envelope that names its store and its slot, so that a record which was damaged,
-copied in from another replica or filed under another slot is refused rather than believed: the store beneath does not
-detect any of these (FAULTS.md §0.1).
+Peers exchange frames: u32 length and u32 CRC of what follows, u8 channel, payload, all numbers big-endian. The first
+frame each way is a `Hello`. A message of the core in use is MessagePack, checked against the core's message types while
+it is decoded.
 
 Rules:
 
-- What a peer sent is refused with `Misbehaviour`, what a disk returned with `StorageBroken`; no other exception leaves
-  this module, whatever the bytes.
+- What a peer sent is refused with `Misbehaviour`; no other exception leaves this module, whatever the bytes.
 - Nothing is allocated on the word of a length field: a frame is held as far as it arrived, never past its bound.
 - Formats carry a version, and another version is refused.
 
@@ -20,18 +17,25 @@ Neither guards against forgery: that is the task of the transport.
 
 from __future__ import annotations
 
+import enum
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 from zlib import crc32
 
 import msgspec
 
-from quorate.errors import Broken, Misbehaviour, StorageBroken
-from quorate.limits import COUNTER_MAX, FRAME_BYTES_MAX
-from quorate.types import Ballot, Batch, Command, ReplicaId, Slot, Vote
+from quorate.errors import Broken, Misbehaviour
+from quorate.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    COUNTER_MAX,
+    FRAME_BYTES_MAX,
+    REFUSAL_CHARACTERS_MAX,
+    REPLICAS_MAX,
+)
+from quorate.types import Batch, Command, Membership
 
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on hostile bytes; the latter two come of a broken string and of deep nesting."""
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -52,11 +56,11 @@ class MessageCodec:
         """Return the one message in `data`. Raises `Misbehaviour` if there is not exactly one, well formed."""
         try:
             message = self._decoder.decode(data)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             raise Misbehaviour(f"undecodable message of {len(data)} bytes: {error}") from error
         if not _plausible(message):
             raise Misbehaviour(
-                f"message {type(message).__name__} holds a number outside 0..2**62 or a batch of a wrong size"
+                f"message {type(message).__name__} holds a number outside 0..2**62, or a batch that can't be one"
             )
         return message
 
@@ -69,12 +73,31 @@ def _plausible(value: Any) -> bool:
     if isinstance(value, int):
         return 0 <= value <= COUNTER_MAX
     if isinstance(value, Batch):
-        return (value.size == 0) == (not value.payload) and 0 <= value.size <= len(value.payload)
+        return 0 <= value.size <= len(value.payload) if value.size else _changes_nothing_or_members(value)
     if isinstance(value, tuple):
         return all(map(_plausible, value))
     if isinstance(value, msgspec.Struct):
         return all(map(_plausible, msgspec.structs.astuple(value)))
     return True
+
+
+def _changes_nothing_or_members(batch: Batch) -> bool:
+    """Say whether a batch without commands is a no-op or a membership that makes sense."""
+    try:
+        membership = Membership.of(batch)
+    except UNDECODABLE:
+        return False
+    if membership is None:
+        return True
+    members = membership.members
+    return (
+        bool(membership.voters)
+        and len(set(members)) == len(members) <= REPLICAS_MAX
+        and membership.voters == tuple(sorted(membership.voters))
+        and tuple(replica for replica, _ in membership.addresses) == members
+        and 0 < members[0] <= members[-1] <= membership.last_id <= COUNTER_MAX
+        and 0 <= membership.version <= COUNTER_MAX
+    )
 
 
 # --- commands and batches --------------------------------------------------------------------------------------------
@@ -95,31 +118,49 @@ def encode_batch(commands: Sequence[bytes]) -> Batch:
 
 
 def decode_batch(batch: Batch) -> list[Command]:
-    """Return the commands of a batch.
+    """Return the commands of a batch; none for a no-op or a change of membership.
 
     Raises `Broken` on nonsense: a batch was made by a replica and chosen by a quorum, so that there is nobody left to
     refuse it to.
     """
+    if not batch.size:
+        return []
     try:
         # Back to back objects become one array by a header put before them (MessagePack: array 32).
         return _commands_decoder.decode(_ARRAY_32.pack(0xDD, batch.size) + batch.payload)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Broken(f"batch of {batch.size} commands does not decode: {error}") from error
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
 
 _FRAME = struct.Struct(">II")
+_FRAME_AND_CHANNEL = struct.Struct(">IIB")
 
 
-def encode_frame(payload: bytes) -> bytes:
-    """Return `payload` with its length and checksum before it."""
-    assert len(payload) <= FRAME_BYTES_MAX, "the cores bound their messages"
-    return _FRAME.pack(len(payload), crc32(payload)) + payload
+class Channel(enum.IntEnum):
+    """Which room of the receiving replica a frame is for."""
+
+    ORDER = 0
+    """Messages of the consensus core."""
+    STATE = 1
+    """Snapshots, and what is told of them: large, and in no hurry."""
+    MESH = 2
+    """The transport's own: greetings, and how far a store has come."""
+
+
+_CHANNEL_CHECKSUMS = {channel: crc32(bytes((channel,))) for channel in Channel}
+
+
+def encode_frame(payload: bytes, channel: Channel = Channel.ORDER) -> bytes:
+    """Return `payload` with its length, checksum and channel before it."""
+    assert len(payload) <= FRAME_BYTES_MAX, "whoever sends bounds its messages"
+    checksum = crc32(payload, _CHANNEL_CHECKSUMS[channel])
+    return _FRAME_AND_CHANNEL.pack(1 + len(payload), checksum, channel) + payload
 
 
 class FrameReader:
-    """Cuts one connection's byte stream into payloads.
+    """Cuts one connection's byte stream into channels and payloads.
 
     `payload_bytes_max` may be raised between calls: a stranger's first frame gets a smaller bound than a peer's.
     """
@@ -128,51 +169,87 @@ class FrameReader:
         self.payload_bytes_max = payload_bytes_max
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take what arrived and return the payloads that are now complete.
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Take what arrived and return channel and payload of each frame that is now complete.
 
-        Raises `Misbehaviour` on a length past the bound or a wrong checksum; the stream is then of no further use.
+        Raises `Misbehaviour` on a length out of bounds or a wrong checksum; the stream is then of no further use.
         """
         buffer = self._buffer
         buffer += data
-        payloads = []
+        frames = []
         start = 0
         while len(buffer) - start >= _FRAME.size:
             size, checksum = _FRAME.unpack_from(buffer, start)
-            if size > self.payload_bytes_max:
-                raise Misbehaviour(f"frame of {size} bytes, more than {self.payload_bytes_max}")
-            end = start + _FRAME.size + size
+            if not 1 <= size <= 1 + self.payload_bytes_max:
+                raise Misbehaviour(f"frame of {size} bytes, not 1 to {1 + self.payload_bytes_max}")
+            body = start + _FRAME.size
+            end = body + size
             if end > len(buffer):
                 break
             with memoryview(buffer) as view:
-                payload = bytes(view[start + _FRAME.size : end])
-            if crc32(payload) != checksum:
+                intact = crc32(view[body:end]) == checksum
+                payload = bytes(view[body + 1 : end])
+            if not intact:
                 raise Misbehaviour(f"frame of {size} bytes has a wrong checksum")
-            payloads.append(payload)
+            frames.append((buffer[body], payload))
             start = end
         del buffer[:start]  # moves the start of the buffer, not its contents
-        return payloads
+        return frames
 
 
 # --- greeting --------------------------------------------------------------------------------------------------------
 
 WIRE_MAGIC = b"quorate"
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+
+STORE_ID_BYTES = 16
+NONCE_BYTES = 16
+
+_Counter = Annotated[int, msgspec.Meta(ge=0, le=COUNTER_MAX)]
+
+
+class Refusal(enum.IntEnum):
+    """Why a greeting is not answered by one: what the refused replica is to make of it."""
+
+    NONE = 0
+    STRANGER = 1
+    """Of another cluster or epoch, or not known, or not known yet: it may come again."""
+    REMOVED = 2
+    """It was a member and is one no longer."""
+    OTHER_STORE = 3
+    """Its disk was emptied or replaced."""
+    ROLLED_BACK = 4
+    """Its store is an older copy of the one that was known."""
+    TWIN = 5
+    """Another process has counted the same life of the same store: one of them runs on a copy."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame each way: who speaks, to whom, in which cluster.
+    """The first frame each way: who speaks, to whom, in which cluster, out of which store.
 
-    Fields may be added at the end; a new version is for what older replicas must not talk to.
+    Fields may be added at the end; a new version is for what older replicas must not talk to. What came after version
+    1 has defaults, so that an older replica is refused by its version.
     """
 
     magic: bytes
     version: int
     cluster: str
-    epoch: int
-    sender: int
-    receiver: int
-    """0 in the answer to a stranger."""
+    epoch: _Counter
+    sender: _Counter
+    receiver: _Counter
+    address: Annotated[str, msgspec.Meta(max_length=ADDRESS_CHARACTERS_MAX)] = ""
+    """Where the sender listens for its peers, as they reach it; empty if it does not know."""
+    store: Annotated[bytes, msgspec.Meta(max_length=STORE_ID_BYTES)] = b""
+    """Random, made with the data directory."""
+    life: _Counter = 0
+    """Starts of a replica on this store, this one included."""
+    nonce: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""
+    """Random, made at this start."""
+    commits: _Counter = 0
+    """Durable commits of the store so far."""
+    refusal: _Counter = Refusal.NONE
+    """In an answer: that it is none, and why; `store` to `commits` are left out then."""
+    why: Annotated[str, msgspec.Meta(max_length=REFUSAL_CHARACTERS_MAX)] = ""
 
     def encode(self) -> bytes:
         """Return the greeting as MessagePack."""
@@ -183,7 +260,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
         """Return the greeting in `data`. Raises `Misbehaviour` if it is none, or of another version."""
         try:
             hello = _hello_decoder.decode(data)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             raise Misbehaviour(f"undecodable greeting: {error}") from error
         if hello.magic != WIRE_MAGIC:
             raise Misbehaviour("greeting is not Quorate's")
@@ -194,98 +271,18 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
 _hello_encoder = msgspec.msgpack.Encoder()
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
-
-# --- log records -----------------------------------------------------------------------------------------------------
-
-_RECORD_VERSION = 1
-_META_VERSION = 0x81  # disjoint from record versions: neither can pass for the other
-_CRC = struct.Struct(">I")
-_RECORD = struct.Struct(">IBQQQII")  # crc of the rest, version, identity tag, slot, ballot, commands; then the payload
-_META = struct.Struct(">IBQQIQQII")  # crc of the rest, version, identity tag, then StoreMeta in order
-_DIGESTED = struct.Struct(">QI")
+_commits_decoder = msgspec.msgpack.Decoder(_Counter)
 
 
-def encode_record(identity_tag: int, slot: Slot, vote: Vote) -> bytes:
-    """Return a vote in its envelope. `identity_tag` is 64 bits that tell this replica's store from any other."""
-    (round_, replica), (size, payload) = vote
-    rest = _RECORD.pack(0, _RECORD_VERSION, identity_tag, slot, round_, replica, size)[_CRC.size :]
-    return b"".join((_CRC.pack(crc32(payload, crc32(rest))), rest, payload))
+def encode_commits(commits: int) -> bytes:
+    """Return what a replica tells its peers between greetings: the durable commits of its store so far."""
+    return _hello_encoder.encode(commits)
 
 
-def decode_record(identity_tag: int, slot: Slot, data: bytes | memoryview) -> Vote:
-    """Return the vote of `slot`. Raises `StorageBroken` naming the slot if `data` is anything but what was encoded."""
-    round_, replica, size = check_record(identity_tag, slot, data)
-    return Vote(Ballot(round_, ReplicaId(replica)), Batch(size, bytes(data[_RECORD.size :])))
-
-
-def check_record(identity_tag: int, slot: Slot, data: bytes | memoryview) -> tuple[int, int, int]:
-    """Verify a record without copying its payload; return its ballot's round and replica, and its command count.
-
-    Raises `StorageBroken` naming the slot.
-    """
-    if len(data) < _RECORD.size:
-        raise _damaged(slot, f"is cut to {len(data)} bytes")
-    checksum, version, tag, own_slot, round_, replica, size = _RECORD.unpack_from(data)
-    if crc32(memoryview(data)[_CRC.size :]) != checksum:
-        raise _damaged(slot, "has a wrong checksum")
-    if version != _RECORD_VERSION:
-        raise _damaged(slot, f"has format {version}, this release reads {_RECORD_VERSION}")
-    if tag != identity_tag:
-        raise _damaged(slot, "was written by another replica or cluster")
-    if own_slot != slot:
-        raise _damaged(slot, f"is the record of slot {own_slot}")
-    return round_, replica, size
-
-
-def record_count(data: bytes | memoryview) -> int:
-    """Return the number of commands in a record, read off the envelope alone; the record was verified before."""
-    count: int = _RECORD.unpack_from(data)[-1]
-    return count
-
-
-def record_checksum(data: bytes | memoryview) -> int:
-    """Return the checksum a record bears, which stands for the whole record in the digests of `StoreMeta`."""
-    checksum: int = _CRC.unpack_from(data)[0]
-    return checksum
-
-
-def _damaged(slot: Slot, how: str) -> StorageBroken:
-    return StorageBroken(f"log record of slot {slot} {how}", "this replica must rejoin as a new member")
-
-
-class StoreMeta(NamedTuple):
-    """What a store holds besides votes, written with every commit.
-
-    A record alone can't tell that it is an older one of its slot, or that its neighbour is gone; the digests can.
-    """
-
-    promised: Ballot
-    chosen: Slot
-    commits: int
-    """Commits so far: tells a store that was rolled back."""
-    chosen_digest: int
-    """CRC-32 over the checksums of all records up to `chosen`, in order: a hash chain, kept from commit to commit."""
-    open_digest: int
-    """CRC-32 over slots and checksums of the records above `chosen`."""
-
-
-def encode_meta(identity_tag: int, meta: StoreMeta) -> bytes:
-    """Return the meta record in its envelope."""
-    (round_, replica), *rest_of_meta = meta
-    rest = _META.pack(0, _META_VERSION, identity_tag, round_, replica, *rest_of_meta)[_CRC.size :]
-    return _CRC.pack(crc32(rest)) + rest
-
-
-def decode_meta(identity_tag: int, data: bytes | memoryview) -> StoreMeta:
-    """Return the meta record. Raises `StorageBroken` if `data` is anything but what was encoded."""
-    if len(data) != _META.size or crc32(memoryview(data)[_CRC.size :]) != _CRC.unpack_from(data)[0]:
-        raise StorageBroken("meta record of the log is damaged", "this replica must rejoin as a new member")
-    _, version, tag, round_, replica, *rest_of_meta = _META.unpack_from(data)
-    if version != _META_VERSION or tag != identity_tag:
-        raise StorageBroken("meta record of the log is of another replica, cluster or release", "check the directory")
-    return StoreMeta(Ballot(round_, ReplicaId(replica)), *rest_of_meta)
-
-
-def extend_digest(digest: int, slot: Slot, checksum: int) -> int:
-    """Return a digest of `StoreMeta` with one more record in it; the empty digest is 0."""
-    return crc32(_DIGESTED.pack(slot, checksum), digest)
+def decode_commits(data: bytes) -> int:
+    """Return a number of commits. Raises `Misbehaviour` if `data` is none."""
+    try:
+        commits: int = _commits_decoder.decode(data)
+    except UNDECODABLE as error:
+        raise Misbehaviour(f"undecodable number of commits: {error}") from error
+    return commits

@@ -45,6 +45,14 @@ REQUESTS: tuple[tuple[str, str, bytes | None, int], ...] = (
     ("GET", "/%69nteger", None, 404),
     ("GET", "/last-index", None, 200),
     ("GET", "/integer", None, 200),
+    ("GET", "/snapshot", None, 200),
+    ("HEAD", "/snapshot", None, 200),
+    ("POST", "/snapshot", b"{}", 405),
+    ("PUT", "/snapshot", b'{"value":1}', 400),
+    ("PUT", "/snapshot", b'{"value":1,"index":"2"}', 400),
+    ("PUT", "/snapshot", b"no state", 400),
+    ("PUT", "/snapshot", b" " * 1025, 413),
+    ("GET", "/snapshot", None, 200),
     ("POST", "/integer/reset", None, 200),
     ("POST", "/integer/reset", b"anything", 200),
     ("GET", "/integer", None, 200),
@@ -91,3 +99,14 @@ def test_every_request_that_bears_a_log_index_moves_it(counter: Service) -> None
         assert counter.ask("GET", "/last-index").body == b'{"index":%d}' % index
     counter.ask("GET", "/integer", Log_Index="soon")
     assert counter.ask("GET", "/last-index").body == b'{"index":5}'
+
+
+def test_a_fresh_copy_goes_on_from_a_snapshot(counter: Service) -> None:
+    counter.ask("POST", "/integer", b'{"op":"DEC","value":7}', Log_Index="12")
+    snapshot = counter.ask("GET", "/snapshot")
+    assert snapshot.body == b'{"value":-7,"index":12}'
+    for kind in KINDS:
+        with running(kind) as fresh:
+            assert fresh.ask("PUT", "/snapshot", snapshot.body)[:2] == (200, snapshot.body)
+            assert fresh.ask("GET", "/last-index").body == b'{"index":12}'
+            assert fresh.ask("POST", "/integer", b'{"op":"INC","value":1}').body == b'{"value":-6}'

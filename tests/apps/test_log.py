@@ -45,6 +45,8 @@ def test_a_missing_line_is_null(log: Service, number: int) -> None:
         ("POST", "/insert", b"two\nlines", 400),
         ("POST", "/insert", b"\xff", 400),
         ("POST", "/insert", b"x" * (64 * 1024 + 1), 413),
+        ("PUT", "/snapshot", b"one\ntwo", 400),
+        ("POST", "/snapshot", b"", 405),
         ("GET", "/insert", None, 405),
         ("POST", "/line/1", b"", 405),
         ("GET", "/line/one", None, 404),
@@ -68,3 +70,21 @@ def test_without_a_state_directory_it_keeps_an_unnamed_file() -> None:
     with running("log") as log:
         assert log.ask("POST", "/insert", b"more").body == b"written"
         assert log.ask("GET", "/line/0").body == b'"more"'
+
+
+def test_a_fresh_copy_goes_on_from_a_snapshot(log: Service) -> None:
+    for line in ("more", "", "a\rb\u2028c", "x" * 64 * 1024):
+        log.ask("POST", "/insert", line.encode())
+    snapshot = log.ask("GET", "/snapshot").body
+    with running("log") as fresh:
+        assert fresh.ask("PUT", "/snapshot", snapshot)[:2] == (200, b"restored")
+        fresh.ask("POST", "/insert", b"last")
+        log.ask("POST", "/insert", b"last")
+        assert fresh.ask("GET", "/snapshot").body == log.ask("GET", "/snapshot").body
+        assert json.loads(fresh.ask("GET", "/line/1003").body) == "a\rb\u2028c"
+        assert fresh.ask("GET", "/").body == b"A log of 1005 lines."
+
+
+def test_a_snapshot_may_be_empty(log: Service) -> None:
+    assert log.ask("PUT", "/snapshot", b"").status == 200
+    assert log.ask("GET", "/").body == b"A log of 0 lines."

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.ordering.cluster import Cluster, Host, batch, on_disk, until
 
+from quorate import registry
 from quorate.types import Slot
 
-ENGINES: dict[str, Callable[[Path], Cluster]] = {"embedded": lambda directory: Cluster(on_disk(directory))}
+ENGINES: dict[str, Callable[[Path], Cluster]] = {
+    f"embedded-{core}": partial(Cluster, open_store=on_disk, core=core) for core in registry.CORES
+}
 """Three replicas of each engine, whose state outlives a stop."""
 
 

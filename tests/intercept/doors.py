@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quorate.intercept.front import Front, FrontOptions
 from quorate.intercept.policy import RoutePolicy
@@ -122,11 +122,14 @@ class Client:
 
 
 async def open_door(
-    policy: RoutePolicy | None = None, options: ServerOptions | None = None, address: str = "127.0.0.1:0"
+    policy: RoutePolicy | None = None,
+    options: ServerOptions | None = None,
+    address: str = "127.0.0.1:0",
+    **front_options: Any,
 ) -> Door:
     replica = RecordingReplica()
     clock = asyncio.get_running_loop().time
-    front = Front(replica, policy or RoutePolicy(), FrontOptions(pseudonym=b"quorate-r1"), clock)
+    front = Front(replica, policy or RoutePolicy(), FrontOptions(pseudonym=b"quorate-r1", **front_options), clock)
     server = HttpServer(front, options)
     return Door(server, replica, await server.listen(address))
 

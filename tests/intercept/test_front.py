@@ -234,3 +234,41 @@ async def test_options_may_go_only_so_far(door: Door) -> None:
     assert door.replica.calls == []
     await ask(door, b"OPTIONS /a", b"Max-Forwards: 5")
     assert b"Max-Forwards: 4\r\n" in door.replica.calls[0].head
+
+
+# --- what is not for clients -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/state",
+        b"/state?x=1",
+        b"/STATE",
+        b"//state",
+        b"/./state/",
+        b"/a/../state",
+        b"/%73tate",
+        b"/state%3Fx",
+        b"/\\state",
+    ],
+)
+async def test_private_paths_are_reached_by_no_disguise(target: bytes) -> None:
+    door = await open_door(RoutePolicy([]), private=("/state",))
+    try:
+        answer = await ask(door, b"PUT " + target, body=b"all of it")
+        assert answer.status in (400, 403)
+        assert answer.status == 400 or json.loads(answer.body)["code"] == "private_path"
+        assert (await ask(door, b"GET /statement")).status == 200
+        assert [call.head.split()[1] for call in door.replica.calls] == [b"/statement"]
+    finally:
+        door.server.close()
+
+
+async def test_what_an_answer_survives_is_told_where_that_is_less_than_a_power_cut(door: Door) -> None:
+    less = await open_door(RoutePolicy([]), durability=b"async")
+    try:
+        assert (await ask(less, b"POST /a")).fields["quorate-durability"] == "async"
+        assert "quorate-durability" not in (await ask(door, b"POST /a")).fields
+    finally:
+        less.server.close()

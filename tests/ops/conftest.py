@@ -1,13 +1,14 @@
-"""A home of its own for every test, and the command line as a function."""
+"""A home of its own for every test, the command line as a function, and real runs that are ended with the test."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.ops.running import SERVICE, Running
 
 from quorate.config import child_environment
 from quorate.ops import cli
@@ -50,3 +51,16 @@ def quorate(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         return Done(int(ended.value.code or 0), *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def run(*options: str, command: Sequence[str] = SERVICE) -> Running:
+        started.append(Running(tmp_path, *options, command=command))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.kill()

@@ -10,9 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from tests.replica.parts import MemoryOrdering
 
 from quorate import __version__
 from quorate.ops.admin import COUNTERS, GAUGES, Admin, commit_latency
+from quorate.ops.members import Members
 from quorate.protocols.fields import HttpLimits
 from quorate.protocols.requests import Request, RequestParser
 from quorate.types import Outcome
@@ -35,7 +37,7 @@ class Desk:
         self.status = dict(STATUS)
         self.registry = CollectorRegistry()
         self.observe = commit_latency(self.registry)
-        self._admin = Admin(lambda: self.status, self.registry)
+        self._admin = Admin(lambda: self.status, Members(MemoryOrdering()), self.registry)
 
     def ask(self, target: str, method: str = "GET") -> tuple[Outcome, bytes]:
         answers: list[tuple[Outcome, bytes]] = []
@@ -96,6 +98,13 @@ def test_the_status_is_json(desk: Desk) -> None:
     outcome, _ = desk.ask("/status")
     assert outcome.head == b"Content-Type: application/json\r\n"
     assert msgspec.json.decode(outcome.body) == desk.status
+
+
+def test_the_members_are_json(desk: Desk) -> None:
+    status, body = desk.get("/members")
+    assert (status, [member["name"] for member in msgspec.json.decode(body)["members"]]) == (200, ["r1", "r2", "r3"])
+    outcome, _ = desk.ask("/members", "POST")
+    assert outcome.status == 415, "see test_members.py"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

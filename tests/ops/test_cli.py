@@ -24,13 +24,16 @@ from quorate.ops.rundir import RunDirectory
         (("run", "--port", "x", "--", "true"), 2, "Input should be a valid integer"),
         (("run",), 2, "no service to run - command line - end it with `-- CMD`"),
         (("run", "--", "no-such-program"), 2, "no such program: no-such-program"),
-        (("run", "--storage", "fast", "--", "true"), 2, "'fast' is not one of 'sync', 'memory'"),
+        (("run", "--storage", "fast", "--", "true"), 2, "'fast' is not one of 'sync', 'async', 'memory'"),
         (
             ("run", "--replicas", "10", "--", "true"),
             2,
             "replicas is 10 - flag --replicas - give a whole number from 1 to 9",
         ),
         (("run", "-f", "none.toml"), 2, "no such file - none.toml"),
+        (("run", "--consensus", "zab", "--", "true"), 2, "'zab' is not one of 'paxos', 'raft'"),
+        (("run", "--snapshot", "directory", "--", "true"), 2, 'in state volatile - flag --snapshot - set state = "dir'),
+        (("run", "--snapshot-entries", "0", "--", "true"), 2, "snapshot.entries is 0 - flag --snapshot"),
         (("kill", "r1", "--app", "--sidecar"), 2, "--app and --sidecar together"),
         (("logs", "r7"), 2, "no replica r7"),
         (("sidecar",), 2, "--config"),
@@ -39,6 +42,11 @@ from quorate.ops.rundir import RunDirectory
         (("ps",), 5, "no run is going on"),
         (("stop",), 5, "no run is going on"),
         (("pause", "r1"), 5, "no run is going on"),
+        (("members", "list"), 5, "no run is going on"),
+        (("members", "add"), 5, "no run is going on"),
+        (("members", "remove", "r1"), 5, "no run is going on"),
+        (("members", "replace", "r1"), 5, "no run is going on"),
+        (("members", "remove"), 2, "missing argument"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(quorate: Quorate, arguments: tuple[str, ...], code: int, words: str) -> None:
@@ -134,7 +142,7 @@ def test_warnings_go_to_stderr(quorate: Quorate, monkeypatch: pytest.MonkeyPatch
 def test_logs_of_a_run_that_ended(quorate: Quorate, home: Path) -> None:
     directory = RunDirectory(home / "d")
     directory.path.mkdir()
-    directory.cluster(2, "sync")
+    directory.cluster(2, "sync", "paxos")
     for name in directory.replica_names():
         directory.replica(name).mkdir()
         (directory.replica(name) / "log").write_text(f"one\ntwo of {name}\n")
@@ -146,7 +154,7 @@ def test_completion_knows_the_replicas(home: Path) -> None:
     """As a shell asks for it."""
     directory = RunDirectory(home / "d")
     directory.path.mkdir()
-    directory.cluster(3, "sync")
+    directory.cluster(3, "sync", "paxos")
     asked = {"_QUORATE_COMPLETE": "complete_bash", "COMP_WORDS": "quorate kill r", "COMP_CWORD": "2"}
     environment = {**os.environ, **asked, "QUORATE_DATA_DIR": str(directory.path)}
     done = subprocess.run([sys.executable, "-m", "quorate"], env=environment, capture_output=True, text=True)
@@ -170,7 +178,7 @@ def test_a_sidecar_does_not_load_the_command_line() -> None:
 def test_the_reader_may_leave(home: Path) -> None:
     directory = RunDirectory(home / "d")
     directory.path.mkdir()
-    directory.cluster(1, "sync")
+    directory.cluster(1, "sync", "paxos")
     directory.replica("r1").mkdir()
     (directory.replica("r1") / "log").write_text("a long line of log\n" * 50_000)
     command = [sys.executable, "-m", "quorate", "logs", "-n", "50000", "--data-dir", str(home / "d")]

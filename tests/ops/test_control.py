@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from quorate.config import RunConfig
+from quorate.config import RunConfig, SidecarConfig
 from quorate.intercept.server import HttpServer
 from quorate.ops import ports
+from quorate.ops.changes import Changes
 from quorate.ops.child import Child
 from quorate.ops.control import Control
 from quorate.ops.rundir import RunInfo
@@ -21,11 +22,13 @@ from quorate.ops.view import Display
 
 
 class FakeRun:
-    """A run whose only replica was never started."""
+    """A run whose only replica was never started, and has no part in a cluster."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.info = RunInfo(1, "c", "http://127.0.0.1:1", f"http://127.0.0.1:{port}")
         self.children = {"r1": Child("r1", directory / "sidecar.toml", Display(Console(), live=False))}
+        self.configs: dict[str, SidecarConfig] = {}
+        self.changes = Changes(self)
         self.asked = 0
         self.stopped = 0
 
@@ -38,6 +41,15 @@ class FakeRun:
 
     def stop(self) -> None:
         self.stopped += 1
+
+    def expect(self, number: int) -> SidecarConfig:
+        raise AssertionError(number)
+
+    def welcome(self, config: SidecarConfig) -> None:
+        raise AssertionError(config)
+
+    def dismiss(self, name: str) -> None:
+        raise AssertionError(name)
 
 
 class Listener:
@@ -59,7 +71,7 @@ class Listener:
 
 @pytest.fixture
 async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
-    run = FakeRun(tmp_path, ports.plan(RunConfig(replicas=1, port=0, admin_port=0, app_port=0)).admin)
+    run = FakeRun(tmp_path, ports.plan(RunConfig(replicas=1, port=0, admin_port=0, app_port=0), [1]).admin)
     server = HttpServer(Control(run))
     await server.listen(run.info.admin_url.removeprefix("http://"))
     yield Listener(run)
@@ -69,6 +81,20 @@ async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
 async def test_status_is_asked_for_anew(listener: Listener) -> None:
     assert await listener.ask("GET /status") == (200, {"asked": 1})
     assert await listener.ask("GET /status?x=1") == (200, {"asked": 2})
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "code", "title"),
+    [
+        ("GET /members", 504, "no_answer", "no replica answers"),
+        ("POST /members", 504, "no_answer", "no replica answers"),
+        ("POST /members/r9/remove", 409, "change_refused", "no replica r9"),
+    ],
+)
+async def test_changes_that_fail_say_why(listener: Listener, line: str, status: int, code: str, title: str) -> None:
+    """See test_changes.py, and test_members_commands.py for those that succeed."""
+    answered, document = await listener.ask(line)
+    assert (answered, document["code"], document["title"]) == (status, code, title)
 
 
 async def test_stop(listener: Listener) -> None:
@@ -82,6 +108,8 @@ async def test_stop(listener: Listener) -> None:
         ("GET /", 404, "not_found"),
         ("GET /stop", 404, "not_found"),
         ("DELETE /replicas/r1/kill", 404, "not_found"),
+        ("DELETE /members/r1", 404, "not_found"),
+        ("POST /members/r1", 404, "not_found"),
         ("POST /replicas/r1/explode", 404, "not_found"),
         ("POST /replicas/r9/kill", 404, "no_such_replica"),
         ("POST /replicas/r1/kill", 409, "not_running"),

@@ -17,8 +17,12 @@ def run_of(replicas: int, port: int = 0, admin_port: int = 0, app_port: int = 0)
     return RunConfig(replicas=replicas, port=port, admin_port=admin_port, app_port=app_port)
 
 
-def listeners(plan: ports.PortPlan) -> list[int]:
-    return [plan.front, plan.admin, *(port for replica in plan.replicas for port in replica)]
+def plan(run: RunConfig) -> ports.PortPlan:
+    return ports.plan(run, range(1, run.replicas + 1))
+
+
+def listeners(planned: ports.PortPlan) -> list[int]:
+    return [planned.front, planned.admin, *(port for replica in planned.replicas.values() for port in replica)]
 
 
 def free_span(length: int) -> int:
@@ -26,7 +30,7 @@ def free_span(length: int) -> int:
     for base in range(20_000, 30_000, length):
         run = run_of(length - 1, port=base)
         try:
-            return ports.plan(run).front
+            return plan(run).front
         except NetworkRefused:
             continue
     raise AssertionError("no free span of ports")
@@ -34,22 +38,33 @@ def free_span(length: int) -> int:
 
 def test_bases_give_each_replica_its_own() -> None:
     base = free_span(9)
-    plan = ports.plan(run_of(3, port=base, admin_port=base + 4))
-    assert (plan.front, plan.admin) == (base, base + 4)
-    assert [(replica.client, replica.admin) for replica in plan.replicas] == [
+    planned = plan(run_of(3, port=base, admin_port=base + 4))
+    assert (planned.front, planned.admin) == (base, base + 4)
+    assert [(replica.client, replica.admin) for replica in planned.replicas.values()] == [
         (base + 1, base + 5),
         (base + 2, base + 6),
         (base + 3, base + 7),
     ]
-    assert [replica.app for replica in ports.plan(run_of(3, app_port=base)).replicas] == [
+    assert [replica.app for replica in plan(run_of(3, app_port=base)).replicas.values()] == [
         base + 1,
         base + 2,
         base + 3,
     ]
 
 
+def test_numbers_may_have_gaps_and_a_newcomer_gets_picked_ports() -> None:
+    base = free_span(9)
+    planned = ports.plan(run_of(3, port=base), [1, 4, 7])
+    assert [(number, each.client) for number, each in planned.replicas.items()] == [
+        (1, base + 1),
+        (4, base + 4),
+        (7, base + 7),
+    ]
+    assert len(set(ports.pick())) == 4
+
+
 def test_picked_ports_are_distinct_and_out_of_the_way_of_outgoing_connections() -> None:
-    picked = listeners(ports.plan(run_of(9)))
+    picked = listeners(plan(run_of(9)))
     assert len(set(picked)) == len(picked) == 2 + 4 * 9
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert max(picked) < first_ephemeral
@@ -62,7 +77,7 @@ def test_every_taken_port_is_named_with_its_holder_and_its_option() -> None:
         socket.create_server(("127.0.0.1", base + 2)),
         pytest.raises(NetworkRefused) as refused,
     ):
-        ports.plan(run_of(3, port=base))
+        plan(run_of(3, port=base))
     lines = str(refused.value).splitlines()
     assert [line.split(" is ")[0] for line in lines] == [f"port {base}", f"port {base + 2}"]
     assert all(f"(pid {os.getpid()}) - --port - " in line for line in lines)
@@ -70,7 +85,7 @@ def test_every_taken_port_is_named_with_its_holder_and_its_option() -> None:
 
 
 def test_a_reserved_port_is_shared_by_those_who_ask_for_sharing() -> None:
-    front = ports.plan(run_of(1)).front
+    front = plan(run_of(1)).front
     with ports.reserve(front), socket.socket() as sharer, socket.socket() as stranger:
         with pytest.raises(OSError, match="Address already in use"):
             stranger.bind(("127.0.0.1", front))

@@ -4,80 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from tests.ops.running import Running, all_in
 
 from quorate.config import RouteConfig, RunConfig, load_sidecar
-from quorate.errors import Misuse, QuorateError
+from quorate.errors import Misuse
 from quorate.ops import ports
-from quorate.ops.client import ask
-from quorate.ops.rundir import RunDirectory
+from quorate.ops.rundir import ClusterInfo, RunDirectory
 from quorate.ops.supervisor import refuse_missing_program, sidecar_configs
 from quorate.strict_toml import dump
-
-SERVICE = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
-START_SECONDS_MAX = 30.0
-Rows = dict[str, dict[str, Any]]
-
-
-class Running:
-    """One `quorate run` in a process of its own."""
-
-    def __init__(self, path: Path, *options: str, command: list[str] = SERVICE) -> None:
-        self.directory = RunDirectory(path / "d")
-        self.log = path / "run.log"
-        free = ["--port", "0", "--admin-port", "0", "--app-port", "0", "--data-dir", str(self.directory.path)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "quorate", "run", *free, *options, "--", *command],
-                stdout=log,
-                stderr=log,
-                cwd=path,
-            )
-
-    def rows(self) -> Rows:
-        return {row["name"]: row for row in self.ask("/status")["replicas"]}
-
-    def ask(self, path: str, method: str = "GET") -> dict[str, Any]:
-        return ask(self.directory.living().admin_url + path, method, seconds=5)
-
-    def wait(self, condition: Callable[[Rows], object]) -> Rows:
-        """Poll until `condition` holds of the replicas; fails with the run's log."""
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                rows = self.rows()
-            except QuorateError:
-                rows = {}
-            if rows and condition(rows):
-                return rows
-            time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    started: list[Running] = []
-
-    def run(*options: str, command: list[str] = SERVICE) -> Running:
-        started.append(Running(tmp_path, *options, command=command))
-        return started[-1]
-
-    yield run
-    for running in started:
-        running.process.kill()
-        running.process.wait()
-
-
-def all_in(state: str) -> Callable[[Rows], bool]:
-    return lambda rows: all(row["state"] == state for row in rows.values())
 
 
 def test_a_life_of_kills_pauses_and_a_drain(start: Callable[..., Running]) -> None:
@@ -89,8 +29,8 @@ def test_a_life_of_kills_pauses_and_a_drain(start: Callable[..., Running]) -> No
     run.ask("/replicas/r2/kill?what=app", "POST")
     run.ask("/replicas/r3/pause", "POST")
     paused = run.wait(lambda rows: rows["r3"]["state"] == "paused" and rows["r1"]["starts"] == 2)
-    assert psutil.Process(paused["r3"]["sidecar_pid"]).status() == psutil.STATUS_STOPPED
-    assert psutil.Process(before["r3"]["app_pid"]).status() == psutil.STATUS_STOPPED
+    frozen = [psutil.Process(paused["r3"]["sidecar_pid"]), psutil.Process(before["r3"]["app_pid"])]
+    run.wait(lambda _: all(process.status() == psutil.STATUS_STOPPED for process in frozen))
     run.ask("/replicas/r3/resume", "POST")
 
     after = run.wait(all_in("ready"))
@@ -177,12 +117,13 @@ def test_sidecar_settings_of_a_run(tmp_path: Path) -> None:
         command=["app", "--listen=:{port}", "{other}"],
         routes=[RouteConfig("/x", "pass")],
     )
-    plan = ports.plan(run)
-    configs = sidecar_configs(run, plan, "c", RunDirectory(tmp_path))
+    plan = ports.plan(run, [1, 2, 3])
+    cluster = ClusterInfo("c", "sync", "paxos", [1, 2, 3], [1, 2, 3])
+    configs = sidecar_configs(run, plan, cluster, RunDirectory(tmp_path))
     assert [config.replica for config in configs] == [1, 2, 3]
     assert all(config.peers == configs[0].peers and config.routes == run.routes for config in configs)
     assert {config.shared for config in configs} == {f"127.0.0.1:{plan.front}"}
-    for config, each in zip(configs, plan.replicas, strict=True):
+    for config, each in zip(configs, plan.replicas.values(), strict=True):
         home = tmp_path / f"r{config.replica}"
         assert config.app.command == ["app", f"--listen=:{each.app}", "{other}"]
         assert (config.data_dir, config.app.state_dir) == (str(home / "data"), str(home / "app"))

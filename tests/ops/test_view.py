@@ -40,6 +40,16 @@ def test_processes_have_addresses() -> None:
     assert "http://c" in shown(view.process_table([READY]))
 
 
+def test_members_have_roles() -> None:
+    members = [
+        {"name": "r1", "role": "voter", "reached": 12, "address": "127.0.0.1:7101"},
+        {"name": "r4", "role": "learner", "reached": 0, "address": None},
+    ]
+    header, *rows = shown(view.member_table(members)).splitlines()
+    assert header.split() == ["replica", "role", "reached", "slot", "address"]
+    assert [row.split() for row in rows] == [["r1", "voter", "12", "127.0.0.1:7101"], ["r4", "learner", "0", "-"]]
+
+
 def test_a_line_keeps_its_colours_and_loses_other_control_codes() -> None:
     line = b"\x1b[31mred\x1b[0m \x07\x1b[2J[bold]not markup[/]"
     assert shown(view.labelled("r2", line)) == "r2 | red [bold]not markup[/]\n"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.ordering.cluster import Cluster, in_memory, on_disk
 
-from quorate import limits
+from quorate import limits, registry
 
 
 @pytest.fixture(autouse=True)
@@ -14,10 +15,23 @@ def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TICK_SECONDS", 0.03)
 
 
+@pytest.fixture(params=sorted(registry.CORES))
+def core(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(params=["memory", "disk"])
-async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+async def cluster(request: pytest.FixtureRequest, core: str, tmp_path: Path) -> AsyncIterator[Cluster]:
     """Three replicas, not started; on `disk` those that stop may start again."""
-    open_store = in_memory if request.param == "memory" else on_disk(request.getfixturevalue("tmp_path"))
-    cluster = Cluster(open_store)
+    cluster = Cluster(tmp_path, in_memory if request.param == "memory" else on_disk, core=core)
+    yield cluster
+    await cluster.stop()
+
+
+@pytest.fixture
+async def durable(core: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Three replicas on disk, not started."""
+    cluster = Cluster(tmp_path, on_disk, core=core)
     yield cluster
     await cluster.stop()

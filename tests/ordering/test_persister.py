@@ -16,7 +16,7 @@ from quorate.ordering.persister import Persister
 from quorate.storage import Identity
 from quorate.storage.lmdb import LmdbStore
 from quorate.storage.memory import MemoryStore
-from quorate.types import Ballot, Batch, ReplicaId, Vote
+from quorate.types import NO_BASE, Ballot, Batch, ReplicaId, Vote
 
 BALLOT = Ballot(1, ReplicaId(1))
 
@@ -79,7 +79,7 @@ async def test_a_group_is_told_by_its_last(tmp_path: Path) -> None:
     assert told.durable == sorted(told.durable)
     assert persister.backlog_bytes == 0
     persister.close()
-    assert store.recover() == Recovered(BALLOT, {50: Vote(BALLOT, Batch(1, b"a"))}, 49)
+    assert store.recover() == Recovered(BALLOT, {50: Vote(BALLOT, Batch(1, b"a"))}, 49, BALLOT, NO_BASE, None)
     store.close()
 
 

@@ -7,8 +7,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from quorate.consensus.core import Change
+from quorate.errors import LogTrimmed
 from quorate.ordering import Delivered, OrderingStatus
-from quorate.types import Batch, Call, Command, Index, Slot
+from quorate.replica.service import Prepare
+from quorate.types import NO_BASE, Ballot, Base, Batch, Call, Command, Index, Membership, ReplicaId, Slot, founding
 from quorate.wire import encode_batch, encode_command
 
 FINGERPRINT = b"f" * 16
@@ -44,12 +47,18 @@ class MemoryOrdering:
     """The `Ordering` contract on a list. `leads` says whether proposals are taken, `chooses` whether they get chosen,
     and `at_once` that this happens inside `propose`.
 
-    Replicas that share one `log` are given the same order.
+    Replicas that share one `log` are given the same order, as far as each of them has `heard` of it.
     """
 
-    def __init__(self, log: list[Batch] | None = None) -> None:
+    def __init__(self, log: list[Batch] | None = None, replicas: int = 3) -> None:
         self.on_delivered: Callable[[], None] = lambda: None
+        self.on_snapshot_needed: Callable[[Slot], None] = lambda slot: None
         self.log = [] if log is None else log
+        self.membership = founding({ReplicaId(number): f"127.0.0.1:{number}" for number in range(1, replicas + 1)})
+        self.base = NO_BASE
+        self.heard: Slot = 1 << 62
+        self.writable = True
+        self.installed: list[tuple[Base, Membership]] = []
         self.leads = True
         self.chooses = True
         self.at_once = False
@@ -84,14 +93,37 @@ class MemoryOrdering:
         for done in waiting:
             done(len(self.log))
 
+    def base_at(self, point: Slot) -> Base:
+        return Base(point, self._end(point), Ballot(1, ReplicaId(1)) if point else NO_BASE.ballot)
+
+    def trim(self, base: Base) -> None:
+        assert base == self.base_at(base.slot)
+        assert base.slot > self.base.slot
+        self.base = base
+
+    def install(self, base: Base, membership: Membership) -> None:
+        """Hear of everything, as one who gets to a place from which peers can lead on."""
+        assert base.slot > min(self.heard, len(self.log))
+        self.installed.append((base, membership))
+        self.base, self.membership = base, membership
+        self.heard = 1 << 62
+
+    def change(self, change: Change, done: Callable[[str], None]) -> None:
+        done("the order in memory does not change its members")
+
+    def hand_over(self) -> None:
+        self.leads = False
+
     def entries(self, after: Slot) -> list[Delivered]:
-        last = min(len(self.log), after + 3)
+        if after < self.base.slot:
+            raise LogTrimmed(f"slot {after + 1}")
+        last = min(len(self.log), self.heard, after + 3)
         return [Delivered(point, self._end(point - 1) + 1, self.log[point - 1]) for point in range(after + 1, last + 1)]
 
     def status(self) -> OrderingStatus:
-        end = len(self.log)
+        end = max(min(len(self.log), self.heard), self.base.slot)
         role = "leader" if self.leads else "follower"
-        return OrderingStatus(role, "r1" if self.leads else None, end, end, self._end(end))
+        return OrderingStatus(role, "r1" if self.leads else None, end, len(self.log), self._end(end), {})
 
     def _end(self, point: Slot) -> Index:
         """Return the index of the last command up to and in `point`."""
@@ -204,6 +236,56 @@ class TinyService:
         finally:
             del self._tasks[task]
             writer.close()
+
+
+class Process:
+    """The `Service` contract for a service in this process: dead means that its listener and connections are gone."""
+
+    def __init__(self, tiny: TinyService) -> None:
+        self.pid: int | None = None
+        self.restarts = 0
+        self.restart_wanted = False
+        self.tiny = tiny
+        self.lives: list[list[bytes]] = []
+        """What each life was given, so far."""
+        self._dead = asyncio.Event()
+        self._dead.set()
+
+    async def start_fresh(self, prepare: Prepare | None = None) -> None:
+        await self.end()
+        if prepare is not None:
+            await prepare()
+        await self._start()
+
+    async def wait_listening(self) -> None:
+        if self._dead.is_set():
+            await self._start()
+
+    async def _start(self) -> None:
+        self.tiny.got = []
+        self.lives.append([])
+        await self.tiny.start()
+        self._dead.clear()
+
+    async def has_ended(self) -> bool:
+        return self._dead.is_set()
+
+    async def wait_ended(self) -> None:
+        await self._dead.wait()
+
+    async def end(self) -> None:
+        if not self._dead.is_set():
+            await self.kill()
+
+    async def close(self) -> None:
+        await self.end()
+
+    async def kill(self) -> None:
+        """Die, whoever wants it."""
+        self.restarts += 1
+        self.lives[-1] = self.tiny.bodies()
+        self._dead.set()
+        await self.tiny.stop()
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

@@ -27,10 +27,11 @@ from tests.replica.parts import (
 
 from quorate import limits
 from quorate.protocols.fields import HttpLimits
-from quorate.replica.apply import ORIGIN, OUTCOME_FORGOTTEN, Applied, Applier, extend_digest
-from quorate.replica.sessions import KEY_REUSED
+from quorate.replica.apply import NOBODY, ORIGIN, OUTCOME_FORGOTTEN, Applied, Applier, extend_digest
+from quorate.replica.sessions import KEY_REUSED, SessionTable
 from quorate.replica.upstream import CallFailed, Fate, Upstream
-from quorate.types import NOOP, Outcome
+from quorate.storage.snapshots import Facts
+from quorate.types import NOOP, Membership, Outcome, ReplicaId
 
 
 class Copy:
@@ -257,6 +258,66 @@ async def test_after_forgetting_everything_is_replayed_to_the_same_end(copy: Cop
     await copy.reaches(10)
     assert (copy.applier.digest, copy.applier.point, copy.applier.time_ms, len(copy.applier.sessions)) == end
     assert copy.answers() == first * 2
+
+
+async def test_from_a_snapshots_facts_it_ends_where_it_would_have_from_the_beginning(copy: Copy) -> None:
+    """With the table of sessions: 7 comes again behind the snapshot, and is not executed again."""
+    copy.ordering.log = [batch_of(command(n), command(n + 1)) for n in range(1, 12)]
+    copy.applier.due = lambda before, after: after.commands == 8
+    taken: list[tuple[Facts, list[bytes]]] = []
+    copy.applier.on_quiet = lambda stretch: taken.append((copy.applier.facts(), [*copy.applier.sessions.dump()]))
+    copy.applier.start()
+    await until(lambda: taken)
+    copy.applier.resume(copy.applier.stretch)
+    await copy.reaches(22)
+    end = copy.applier.facts(), [*copy.applier.sessions.dump()], copy.answers()[8:]
+    copy.applied.clear()
+    copy.applier.stop()
+    facts, sessions = taken[0]
+    copy.applier.load(facts, SessionTable.load(sessions))
+    assert (copy.applier.applied, copy.applier.point) == (8, 4)
+    copy.service.got = [Request("POST / HTTP/1.1", {}, b"")] * 5  # what it had executed by then
+    copy.applier.start()
+    await copy.reaches(22)
+    assert (copy.applier.facts(), [*copy.applier.sessions.dump()], copy.answers()) == end
+
+
+async def test_a_quiet_moment_that_a_stop_has_ended_is_not_resumed_later(pipelined: Copy) -> None:
+    lives: list[int] = []
+    pipelined.applier.due = lambda before, after: after.commands % 2 == 0
+    pipelined.applier.on_quiet = lives.append
+    pipelined.ordering.log = [batch_of(command(n)) for n in range(1, 9)]
+    pipelined.applier.start()
+    await until(lambda: len(lives) == 1)
+    pipelined.applier.stop()
+    pipelined.applier.start()
+    await until(lambda: len(lives) == 2)
+    pipelined.applier.resume(lives[0])
+    assert (pipelined.applier.applied, pipelined.applier.in_flight) == (4, 0)
+    pipelined.applier.resume(lives[1])
+    await pipelined.reaches(6)
+
+
+async def test_nothing_is_quiet_about_what_is_passed_over(copy: Copy) -> None:
+    quiet: list[int] = []
+    copy.applier.due = lambda before, after: True
+    copy.applier.on_quiet = quiet.append
+    copy.ordering.log = [batch_of(command(n)) for n in range(1, 6)]
+    copy.applier.pass_over(4)
+    assert (copy.applier.applied, quiet) == (4, [])
+    copy.applier.start()
+    await until(lambda: len(quiet) == 1)
+
+
+async def test_a_change_of_members_takes_its_slot_and_no_index(copy: Copy) -> None:
+    changed = Membership(1, (ReplicaId(1),), (), (), ReplicaId(1))
+    copy.ordering.log = [batch_of(command(1)), changed.batch(), batch_of(command(2))]
+    copy.applier.start()
+    await copy.reaches(2)
+    assert (copy.applier.point, copy.applier.membership) == (3, changed)
+    copy.applier.stop()
+    copy.applier.forget()
+    assert copy.applier.membership == NOBODY
 
 
 async def test_what_the_service_has_is_passed_over(copy: Copy) -> None:

@@ -11,6 +11,7 @@ from tests.replica.parts import (
     Answer,
     Held,
     MemoryOrdering,
+    Process,
     Request,
     TinyService,
     batch_of,
@@ -30,54 +31,6 @@ from quorate.replica.reads import BAD_UPSTREAM
 from quorate.replica.recovery import Recovery, StateMode
 from quorate.replica.upstream import Upstream
 from quorate.types import NOOP, Slot
-
-
-class Process:
-    """The `Service` contract for a service in this process: dead means that its listener and connections are gone."""
-
-    def __init__(self, tiny: TinyService) -> None:
-        self.pid: int | None = None
-        self.restarts = 0
-        self.restart_wanted = False
-        self.tiny = tiny
-        self.lives: list[list[bytes]] = []
-        """What each life was given, so far."""
-        self._dead = asyncio.Event()
-        self._dead.set()
-
-    async def start_fresh(self) -> None:
-        await self.end()
-        await self._start()
-
-    async def wait_listening(self) -> None:
-        if self._dead.is_set():
-            await self._start()
-
-    async def _start(self) -> None:
-        self.tiny.got = []
-        self.lives.append([])
-        await self.tiny.start()
-        self._dead.clear()
-
-    async def has_ended(self) -> bool:
-        return self._dead.is_set()
-
-    async def wait_ended(self) -> None:
-        await self._dead.wait()
-
-    async def end(self) -> None:
-        if not self._dead.is_set():
-            await self.kill()
-
-    async def close(self) -> None:
-        await self.end()
-
-    async def kill(self) -> None:
-        """Die, whoever wants it."""
-        self.restarts += 1
-        self.lives[-1] = self.tiny.bodies()
-        self._dead.set()
-        await self.tiny.stop()
 
 
 class Copy:

@@ -216,6 +216,29 @@ async def test_the_state_directory_is_emptied_where_the_log_rebuilds_it(children
     assert (children.state_dir / "old").exists() is not wipe
 
 
+async def test_the_directory_is_prepared_before_every_attempt_while_nothing_runs(children: Children) -> None:
+    """An attempt that died may have written to it."""
+    starts = children.directory / "starts"
+    child = children.make(DIES_AT_FIRST, STARTS=str(starts))
+    prepared: list[tuple[list[str], int | None]] = []
+
+    async def prepare() -> None:
+        prepared.append(([path.name for path in children.state_dir.iterdir()], child.pid))
+        (children.state_dir / "restored").write_text("state")
+
+    await child.start_fresh(prepare)
+    assert prepared == [([], None)] * 3
+    assert (children.state_dir / "restored").exists()
+
+
+async def test_a_neighbours_directory_can_not_be_prepared(service: TinyService) -> None:
+    async def prepare() -> None:
+        raise AssertionError
+
+    with pytest.raises(Misuse, match="somebody else starts"):
+        await NeighbourService(service.address, presumed_fresh=True).start_fresh(prepare)
+
+
 async def test_a_running_child_is_not_started_again_to_be_waited_for(children: Children) -> None:
     child = children.make()
     await child.wait_listening()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.replica.parts import FINGERPRINT, command
 
 from quorate import limits
+from quorate.errors import StorageBroken
 from quorate.replica import sessions
 from quorate.replica.sessions import EXECUTE, KEY_REUSED, WINDOW_EXPIRED, SessionTable, Verdict
 from quorate.types import Command, Index, Outcome
@@ -252,3 +253,71 @@ def test_no_key_is_executed_twice_within_the_tombstones_window(history: list[Ste
             copy.apply(name, fingerprint or FINGERPRINT, age, size)
     ids = [one.request_id for one in copy.executed]
     assert len(ids) == len(set(ids))
+
+
+# --- in snapshots ----------------------------------------------------------------------------------------------------
+
+
+def contents(table: SessionTable) -> tuple[object, ...]:
+    """Return all that a table holds, in order."""
+    return (
+        list(table._sessions.items()),
+        list(table._order),
+        table._bytes,
+        table._tombstones,
+        list(table._burials),
+        list(table._keyed_burials),
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(STEP, max_size=80), st.lists(STEP, max_size=40), st.integers(1, 50), st.integers(1, 5))
+def test_a_table_from_a_snapshot_is_the_same_and_goes_on_alike(
+    before: list[Step], after: list[Step], piece: int, slice_: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_windows(patch)
+        patch.setattr(limits, "SESSION_SLICE", slice_)
+        one, other = Copy(), Copy()
+        for step in before:
+            one.apply(*step)
+        one.finish()
+        data = b"".join(one.table.dump())
+        other.table = SessionTable.load(data[start : start + piece] for start in range(0, len(data), piece))
+        other.index = one.index
+        assert contents(one.table) == contents(other.table)
+        assert b"".join(other.table.dump()) == data
+        for step in after:
+            one.apply(*step)
+            other.apply(*step)
+        one.finish()
+        other.finish()
+        assert contents(one.table) == contents(other.table)
+        assert other.verdicts == one.verdicts[len(before) :]
+
+
+def test_a_dump_is_of_the_moment_it_was_asked_for() -> None:
+    table = SessionTable()
+    fill(table, 1, 50)
+    expected = b"".join(table.dump())
+    dump = table.dump()
+    fill(table, 51, 99)
+    assert b"".join(dump) == expected
+
+
+def test_tables_at_different_indices_have_most_slices_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SESSION_WINDOW", 1000)
+    monkeypatch.setattr(limits, "TOMBSTONE_WINDOW", 2000)
+    monkeypatch.setattr(limits, "SESSION_SLICE", 10)
+    table = SessionTable()
+    fill(table, 1, 1995)
+    before = set(table.dump())
+    fill(table, 1996, 2095)
+    after = set(table.dump())
+    assert len(before & after) >= len(after) - 2 * (100 // 10 + 1)
+
+
+@pytest.mark.parametrize("data", [b"\0\0", b"\0\0\0\5cut", b"\0\0\0\1\xc1", b"\0\0\0\1\x90", b"\0\0\0\3\x92\x09\x90"])
+def test_nonsense_is_no_table(data: bytes) -> None:
+    with pytest.raises(StorageBroken):
+        SessionTable.load([data])

@@ -1,113 +1,134 @@
-"""Lives, deaths and pauses of one machine."""
+"""Lives, deaths, pauses and doors of machines."""
 
 from __future__ import annotations
 
-import random
+from tests.sim.worlds import PEACE, Cluster
 
-from quorate.consensus.core import Recovered
 from quorate.consensus.paxos.messages import PaxosMessage, Preempted
-from quorate.consensus.paxos.node import PaxosCore
-from quorate.sim.clock import TICK, Clock, Transcript
-from quorate.sim.disk import Disk
-from quorate.sim.invariants import Invariants
-from quorate.sim.machine import Machine
-from quorate.sim.network import Network
-from quorate.sim.process import Surroundings
-from quorate.sim.swarm import Faults
-from quorate.types import NO_BALLOT, Ballot, ReplicaId
-from quorate.wire import MessageCodec
+from quorate.sim.app import DONE
+from quorate.sim.disk import Image
+from quorate.sim.reads import Answer
+from quorate.types import Ballot, ReplicaId
+from quorate.wire import Channel, MessageCodec
 
-ME = ReplicaId(1)
-
-
-class Bench:
-    """A machine that is a cluster of its own, and the starts of its core."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        faults = Faults(random.Random(1), {})
-        self.disk = Disk(self.clock, random.Random(1), faults, (10, 10))
-        self.judge = Invariants({ME: self.disk.image})
-        self.network = Network(self.clock, random.Random(1), faults, (1, 1))
-        surroundings = Surroundings(MessageCodec(PaxosMessage), self.network, self.judge, Transcript(self.clock), 16)
-        self.starts: list[tuple[float, Recovered]] = []
-        self.machine = Machine(ME, self.build, 1, self.clock, self.disk, surroundings)
-
-    def build(self, rng: random.Random, recovered: Recovered) -> PaxosCore:
-        self.starts.append((rng.random(), recovered))
-        return PaxosCore(ME, (ME,), rng, recovered)
-
-    def ticks(self, count: int) -> None:
-        self.clock.run_until(self.clock.now + count * TICK)
-
-    def write(self, number: int) -> list[object]:
-        """Submit a command; the list returned fills with the answer."""
-        answers: list[object] = []
-        self.judge.on_submitted(number)
-        if not self.machine.reach(lambda process: process.submit(number, answers.append)):
-            answers.append("unreachable")
-        return answers
-
-
-def booted() -> Bench:
-    bench = Bench()
-    bench.machine.boot()
-    bench.ticks(30)
-    assert bench.machine.leads()
-    return bench
+ALONE = PEACE._replace(replicas=1)
 
 
 def test_a_dead_machine_is_out_of_reach() -> None:
-    bench = Bench()
-    assert bench.write(1) == ["unreachable"]
-    assert not bench.machine.leads()
+    cluster = Cluster(ALONE)
+    cluster[1].crash()
+    assert cluster.write(cluster[1]) == ["unreachable"]
+    assert not cluster[1].leads()
+    assert not cluster[1].up
 
 
-def test_each_life_starts_from_the_disk_with_randomness_of_its_own() -> None:
-    bench = booted()
-    answers = bench.write(1)
-    bench.ticks(1)
-    assert answers == [1]
-    bench.machine.crash()
-    assert bench.machine.process is None
-    bench.machine.boot()
-    (first_draw, fresh), (second_draw, recovered) = bench.starts
-    assert first_draw != second_draw
-    assert fresh.promised == NO_BALLOT
-    assert recovered.promised == Ballot(1, ME)
-    assert {1} == set(recovered.votes) or recovered.chosen == 1
+def test_each_life_starts_from_the_disk() -> None:
+    cluster = Cluster(ALONE)
+    assert cluster.write(cluster[1]) == [Answer(1, DONE)]
+    first = cluster[1].process
+    cluster[1].crash()
+    cluster[1].boot()
+    cluster.ticks(40)
+    assert cluster[1].process is not first
+    assert cluster[1].leads()
+    assert cluster[1].disk.image.promised.round == 2
+    answers: list[object] = []
+    cluster.submit(cluster[1], 1, answers)
+    assert answers == [Answer(1, DONE)]
 
 
 def test_a_crash_leaves_nothing_of_the_old_life_running() -> None:
-    bench = booted()
-    answers = bench.write(1)
-    bench.machine.crash()
-    bench.machine.boot()
-    bench.ticks(40)
+    cluster = Cluster(ALONE)
+    answers: list[object] = []
+    cluster.submit(cluster[1], 1, answers)
+    cluster[1].crash()
+    cluster[1].boot()
+    cluster.ticks(40)
     assert answers == []
-    assert bench.machine.leads()
-    assert len(bench.starts) == 2
+    assert cluster[1].leads()
 
 
 def test_a_paused_machine_finds_everything_it_missed_in_order() -> None:
-    bench = booted()
-    bench.machine.pause()
-    answers = bench.write(1)
-    bench.network.send(ReplicaId(2), ME, MessageCodec(PaxosMessage).encode(Preempted(Ballot(9, ReplicaId(2)))))
-    bench.ticks(50)
+    cluster = Cluster()
+    leader, other = cluster.leader, cluster.follower
+    leader.pause()
+    answers = cluster.write(leader)
+    message = MessageCodec(PaxosMessage).encode(Preempted(Ballot(9, other.me)))
+    leader.surroundings.network.send(other.me, leader.me, Channel.ORDER, message)
+    cluster.ticks(5)
     assert answers == []
-    assert bench.machine.leads()
-    bench.machine.resume()
-    bench.ticks(1)
-    assert not bench.machine.leads()
+    assert leader.leads()
+    leader.resume()
+    assert not leader.leads()
 
 
 def test_a_crash_forgets_what_a_paused_machine_missed() -> None:
-    bench = booted()
-    bench.machine.pause()
-    answers = bench.write(1)
-    bench.machine.crash()
-    bench.machine.boot()
-    bench.ticks(40)
-    assert not bench.machine.paused
+    cluster = Cluster(ALONE)
+    cluster[1].pause()
+    answers = cluster.write(cluster[1])
+    cluster[1].crash()
+    cluster[1].boot()
+    cluster.ticks(40)
+    assert not cluster[1].paused
     assert answers == []
+
+
+def test_a_machine_that_is_gone_starts_no_more() -> None:
+    cluster = Cluster()
+    cluster[1].retire("for a test")
+    cluster[1].boot()
+    assert not cluster[1].up
+    assert not cluster[1].intact
+    assert cluster[1].gone == "for a test"
+
+
+# --- the door --------------------------------------------------------------------------------------------------------
+
+
+def test_who_comes_back_with_an_empty_disk_is_sent_away() -> None:
+    cluster = Cluster()
+    victim = cluster.follower
+    cluster.write(cluster.leader, 3)
+    victim.crash()
+    victim.disk.image = Image(store=-victim.me)
+    victim.condemned = True
+    victim.boot()
+    cluster.ticks(40)
+    assert victim.gone == "its disk is less than it was"
+
+
+def test_who_comes_back_with_an_old_disk_is_sent_away() -> None:
+    cluster = Cluster()
+    victim = cluster.follower
+    backup = victim.disk.image.copied()
+    cluster.write(cluster.leader, 3)
+    cluster.ticks(5)
+    victim.crash()
+    victim.disk.image = backup
+    victim.condemned = True
+    victim.boot()
+    cluster.ticks(40)
+    assert victim.gone == "its disk is less than it was"
+
+
+def test_who_was_removed_works_on_until_somebody_knows_for_good() -> None:
+    cluster = Cluster()
+    cluster.admin.begin()
+    cluster.admin.remove()
+    cluster.ticks(60)
+    (removed,) = {ReplicaId(1), ReplicaId(2), ReplicaId(3)} - set(cluster.invariants.membership.voters)
+    assert cluster.machines[removed].gone == "it was removed"
+    remaining = [machine for machine in cluster.machines.values() if machine.me != removed]
+    assert all(machine.disk.image.membership is not None for machine in remaining)
+
+
+def test_a_removed_replica_that_takes_no_notice_changes_nothing() -> None:
+    cluster = Cluster()
+    cluster.admin.begin()
+    for machine in cluster.machines.values():
+        machine.disturbs = True
+    cluster.admin.remove()
+    cluster.ticks(100)
+    (removed,) = {ReplicaId(1), ReplicaId(2), ReplicaId(3)} - set(cluster.invariants.membership.voters)
+    assert cluster.machines[removed].up
+    assert cluster.write(cluster.leader, 2)[-1] == Answer(len(cluster.invariants.chosen), DONE)

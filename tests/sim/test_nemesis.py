@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import pytest
+from tests.sim.worlds import PEACE, Cluster, swarm
 
-from quorate.consensus.paxos.messages import PaxosMessage
-from quorate.consensus.paxos.node import PaxosCore
-from quorate.sim.swarm import RATES, Fault, draw
+from quorate.sim.kits import PAXOS
+from quorate.sim.swarm import RATES, Fault
 from quorate.sim.world import World
-from quorate.wire import MessageCodec
+from quorate.storage.room import Room
 
-PEACE = draw(1)._replace(replicas=5, clients=4, safety_ticks=400, rates={})
-LASTING = (
-    Fault.PARTITION,
-    Fault.ONE_WAY,
-    Fault.BRIDGE,
-    Fault.FLAP,
-    Fault.CRASH,
-    Fault.CRASH_AT_COMMIT,
-    Fault.POWER_CUT,
-    Fault.PAUSE,
-    Fault.DRIFT,
+FIVE = PEACE._replace(replicas=5)
+ALONE = (
+    *(Fault.PARTITION, Fault.ONE_WAY, Fault.BRIDGE, Fault.FLAP, Fault.SLOW_LINK),
+    *(Fault.CRASH, Fault.CRASH_AT_COMMIT, Fault.POWER_CUT, Fault.PAUSE, Fault.STALL),
+    *(Fault.DRIFT, Fault.CLOCK_STEP, Fault.DISK_FULL, Fault.COMMIT_ERROR, Fault.HAND_OVER),
+    *(Fault.ADDED, Fault.REMOVED, Fault.UNLAWFUL),
 )
 
 
 def world(**rates: float) -> World:
-    swarm = PEACE._replace(rates={Fault[name]: rate for name, rate in rates.items()})
-    return World(swarm, PaxosCore, MessageCodec(PaxosMessage))
+    return World(swarm(**rates)._replace(replicas=5), PAXOS)
 
 
-def test_in_peace_one_leader_serves_for_ever() -> None:
-    report = world().run()
-    assert not report.failure
-    assert report.elections == 1
-    assert report.hits == {}
-
-
-@pytest.mark.parametrize("fault", LASTING)
+@pytest.mark.parametrize("fault", ALONE)
 def test_each_lasting_fault_strikes_alone_and_is_survived(fault: Fault) -> None:
     report = world(**{fault.name: 2 * RATES[fault][1]}).run()
     assert not report.failure
@@ -50,9 +37,8 @@ def test_crashes_lose_unsynced_writes() -> None:
 
 @pytest.mark.parametrize("replicas", [3, 5])
 def test_a_bridge_leaves_one_replica_that_reaches_all(replicas: int) -> None:
-    swarm = PEACE._replace(replicas=replicas)
     members = set(range(1, replicas + 1))
-    nemesis = World(swarm, PaxosCore, MessageCodec(PaxosMessage)).nemesis
+    nemesis = Cluster(PEACE._replace(replicas=replicas)).nemesis
     for _ in range(20):
         links = nemesis.bridge()
         bridges = members - {end for link in links for end in link}
@@ -61,7 +47,7 @@ def test_a_bridge_leaves_one_replica_that_reaches_all(replicas: int) -> None:
 
 
 def test_two_sides_are_cut_both_ways_and_neither_is_empty() -> None:
-    nemesis = world().nemesis
+    nemesis = Cluster(FIVE).nemesis
     for _ in range(20):
         links = nemesis.two_sides()
         assert links
@@ -71,18 +57,23 @@ def test_two_sides_are_cut_both_ways_and_neither_is_empty() -> None:
 
 
 def test_one_way_cuts_silence_or_deafen_one_replica() -> None:
-    nemesis = world().nemesis
+    nemesis = Cluster(FIVE).nemesis
     for _ in range(20):
         links = nemesis.one_way()
         assert not any((b, a) in links for a, b in links)
         assert min(len({a for a, _ in links}), len({b for _, b in links})) == 1
 
 
+def test_one_replica_alone_can_be_parted_from_nobody() -> None:
+    nemesis = Cluster(PEACE._replace(replicas=1)).nemesis
+    assert nemesis.two_sides() == nemesis.one_way() == nemesis.bridge() == frozenset()
+
+
 def test_the_end_heals_everything_for_good() -> None:
-    strikes = {fault.name: RATES[fault][1] for fault in LASTING}
-    troubled = world(**strikes)
+    troubled = world(**{fault.name: RATES[fault][1] for fault in ALONE})
     report = troubled.run()
     assert not report.failure
     hits = dict(report.hits)
     troubled.clock.run_until(troubled.clock.now + 1_000_000)
     assert report.hits == hits
+    assert all(machine.disk.room is Room.OK and not machine.paused for machine in troubled.machines.values())

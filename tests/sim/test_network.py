@@ -8,6 +8,7 @@ from quorate.sim.clock import TICK, Clock
 from quorate.sim.network import Cut, Network
 from quorate.sim.swarm import Fault, Faults
 from quorate.types import ReplicaId
+from quorate.wire import Channel
 
 R1, R2 = ReplicaId(1), ReplicaId(2)
 LATENCY = (10, 200)
@@ -18,19 +19,19 @@ class Wire:
 
     def __init__(self, **rates: float) -> None:
         self.clock = Clock()
-        self.faults = Faults(random.Random(1), {Fault[name]: rate for name, rate in rates.items()})
+        self.faults = Faults(1, {Fault[name]: rate for name, rate in rates.items()})
         self.network = Network(self.clock, random.Random(2), self.faults, LATENCY)
         self.arrived: list[int] = []
         for replica in (R1, R2):
-            self.network.attach(replica, lambda _sender, data: self.arrived.append(data[0]))
+            self.network.attach(replica, lambda _sender, _channel, data: self.arrived.append(data[0]))
 
     def send(self, count: int, sender: ReplicaId = R1, receiver: ReplicaId = R2) -> list[int]:
         """Send `count` messages 20 units apart and return those that arrived, in order."""
         self.arrived.clear()
         for number in range(count):
-            self.network.send(sender, receiver, bytes([number]))
+            self.network.send(sender, receiver, Channel.ORDER, bytes([number]))
             self.clock.run_until(self.clock.now + 20)
-        self.clock.run_until(self.clock.now + 200 * TICK)
+        self.clock.run_until(self.clock.now + 700 * TICK)
         return list(self.arrived)
 
 
@@ -89,3 +90,25 @@ def test_overlapping_cuts_end_one_by_one_and_healing_ends_all() -> None:
     assert wire.send(1) == []
     wire.network.heal()
     assert wire.send(1) == [0]
+
+
+def test_stale_messages_come_once_more_long_after() -> None:
+    wire = Wire(STALE=0.3)
+    arrived = wire.send(100)
+    assert arrived[:100] == list(range(100))
+    assert len(arrived) == 100 + wire.faults.hits[Fault.STALE] > 100
+
+
+def test_a_slow_link_is_slow_one_way_and_until_it_is_mended() -> None:
+    wire = Wire(SLOW_LINK=0.0)
+    wire.network.slow((R1, R2), 5 * TICK)
+    wire.network.send(R1, R2, Channel.ORDER, b"1")
+    wire.network.send(R2, R1, Channel.ORDER, b"2")
+    wire.clock.run_until(TICK)
+    assert wire.arrived == [ord("2")]
+    wire.clock.run_until(6 * TICK)
+    assert wire.arrived == [ord("2"), ord("1")]
+    assert wire.faults.hits[Fault.SLOW_LINK] == 1
+    wire.network.slow((R1, R2), 0)
+    assert wire.send(3) == [0, 1, 2]
+    assert wire.faults.hits[Fault.SLOW_LINK] == 1

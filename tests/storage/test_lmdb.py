@@ -1,41 +1,35 @@
-"""The durable store against a disk that lies, loses, fails and dies."""
+"""The durable store: restarts, trimming, full disks, and logs that are lost or not its own."""
 
 from __future__ import annotations
 
 import os
-import random
-import resource
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
 import pytest
+from tests.storage.spoiling import BALLOT, IDENTITY, files_no_larger_than, rewriting, value
 
+from quorate import limits
 from quorate.consensus.core import Persist, Recovered
 from quorate.errors import Broken, IdentityRefused, StorageBroken
-from quorate.storage import Identity
+from quorate.storage import Identity, environment
+from quorate.storage.identity import MARKER_NAME, Mode
 from quorate.storage.lmdb import LmdbStore
-from quorate.types import Ballot, Batch, ReplicaId, Slot, Vote
+from quorate.storage.room import Room
+from quorate.types import NO_BASE, Ballot, Base, Batch, ReplicaId, Slot, Vote, founding
 
-IDENTITY = Identity("bank", ReplicaId(1), 1)
-BALLOT = Ballot(1, ReplicaId(1))
 CHOSEN = 60
 OPEN = 8
 
-
-def value(slot: Slot, generation: int = 1) -> Vote:
-    """Return a vote whose bytes occur nowhere else; every fifth needs pages of its own."""
-    payload = f"{slot}.{generation};".encode() * (900 if slot % 5 == 0 else 30)
-    return Vote(Ballot(generation, ReplicaId(1)), Batch(1, payload))
-
-
 EXPECTED = Recovered(
-    Ballot(2, ReplicaId(1)), {slot: value(slot, 2) for slot in range(CHOSEN + 1, CHOSEN + 1 + OPEN)}, CHOSEN
+    Ballot(2, ReplicaId(1)),
+    {slot: value(slot, 2) for slot in range(CHOSEN + 1, CHOSEN + 1 + OPEN)},
+    CHOSEN,
+    Ballot(2, ReplicaId(1)),
+    NO_BASE,
+    None,
 )
 
 
@@ -76,14 +70,6 @@ def everything(directory: Path) -> tuple[Recovered, list[Vote], list[int]]:
 WHOLE = (EXPECTED, [value(slot, 2) for slot in range(1, CHOSEN + 1)], [1] * CHOSEN)
 
 
-def flip(path: Path, bit: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(bit // 8)
-        byte = file.read(1)[0]
-        file.seek(bit // 8)
-        file.write(bytes([byte ^ 1 << bit % 8]))
-
-
 class TestRestart:
     def test_all_is_there(self, directory: Path) -> None:
         assert everything(directory) == WHOLE
@@ -91,7 +77,7 @@ class TestRestart:
     def test_a_start_cut_short_is_resumed(self, tmp_path: Path) -> None:
         """The store was created but not confirmed: nothing can have been vouched for."""
         LmdbStore(tmp_path, IDENTITY).close()
-        marker = tmp_path / "identity.json"
+        marker = tmp_path / MARKER_NAME
         marker.write_bytes(marker.read_bytes().replace(b'"initialised": true', b'"initialised": false'))
         store = LmdbStore(tmp_path, IDENTITY)
         assert store.recover().chosen == 0
@@ -112,35 +98,87 @@ class TestRestart:
             store.close()
         assert everything(directory)[0].chosen == CHOSEN + 2
 
+    def test_lives_are_counted_and_commits_go_on(self, directory: Path) -> None:
+        before = LmdbStore(directory, IDENTITY)
+        before.close()
+        store = LmdbStore(directory, IDENTITY)
+        store.close()
+        assert (store.life, store.commits, store.store_id) == (before.life + 1, before.commits, before.store_id)
+        assert store.nonce != before.nonce
 
-class TestDamageAtRest:
-    def test_no_flipped_bit_yields_a_wrong_value(self, filled: Path, tmp_path: Path) -> None:
-        """LMDB alone returned wrong bytes for 48 of 60 flips (FAULTS.md §0.1)."""
-        rng = random.Random(27)
-        bits = [rng.randrange((filled / "log/data.mdb").stat().st_size * 8) for _ in range(200)]
+    def test_base_and_membership_are_there(self, directory: Path) -> None:
+        members = founding({ReplicaId(1): "a:1", ReplicaId(2): "b:2"})
+        base = Base(50, 77, EXPECTED.promised)
+        store = LmdbStore(directory, IDENTITY)
+        store.commit([Persist(1, EXPECTED.promised, [], CHOSEN, members, base)])
+        store.close()
+        store = LmdbStore(directory, IDENTITY)
+        assert store.recover() == EXPECTED._replace(base=base, membership=members)
+        assert store.read(51, CHOSEN, 1 << 30) == [value(slot, 2) for slot in range(51, CHOSEN + 1)]
+        store.close()
 
-        def outcome(bit: int) -> str:
-            copy = Path(shutil.copytree(filled, tmp_path / f"{bit}"))
-            flip(copy / "log/data.mdb", bit)
-            try:
-                found = everything(copy)
-            except (StorageBroken, IdentityRefused):
-                return "refused"
-            finally:
-                shutil.rmtree(copy)
-            return "harmless" if found == WHOLE else f"silently wrong at bit {bit}"
 
-        with ThreadPoolExecutor(2) as pool:
-            outcomes = list(pool.map(outcome, bits))
-        assert set(outcomes) == {"refused", "harmless"}
+def small(slot: Slot) -> Vote:
+    return Vote(BALLOT, Batch(1, b"%d;" % slot * (slot % 90 + 1)))
 
-    def test_the_damaged_slot_is_named(self, directory: Path) -> None:
-        data = directory / "log/data.mdb"
-        at = data.read_bytes().index(value(40, 2).batch.payload[:100])
-        flip(data, at * 8 + 100)
-        with pytest.raises(StorageBroken, match="log record of slot 40 has a wrong checksum"):
-            LmdbStore(directory, IDENTITY)
 
+def records_in(directory: Path) -> int:
+    """Return how many votes are in the file, readable or not; the store must be closed."""
+    with rewriting(directory) as txn:
+        return int(txn.stat()["entries"]) - 1
+
+
+class TestTrimming:
+    def test_it_goes_bit_by_bit_and_is_verifiable_at_each(self, tmp_path: Path) -> None:
+        store = LmdbStore(tmp_path, IDENTITY)
+        store.commit([Persist(1, BALLOT, [(slot, small(slot)) for slot in range(1, 1001)], 990)])
+        base = Base(900, 900, BALLOT)
+        records = []
+        for _ in range(5):
+            store.commit([Persist(2, BALLOT, [], 990, base=base)])
+            assert store.read(901, 1000, 1 << 20) == [small(slot) for slot in range(901, 1001)]
+            store.close()
+            records.append(records_in(tmp_path))
+            store = LmdbStore(tmp_path, IDENTITY)
+            assert store.recover().base == base
+        store.close()
+        assert records == [*(1000 - limits.LOG_TRIM_RECORDS_MAX * n for n in (1, 2, 3)), 100, 100]
+
+    def test_a_log_whose_base_moves_does_not_grow(self, tmp_path: Path) -> None:
+        store = LmdbStore(tmp_path, IDENTITY, Mode.ASYNC)
+        sizes = []
+        for first in range(1, 50_000, 50):
+            last = first + 49
+            votes = [(slot, small(slot)) for slot in range(first, last + 1)]
+            base = Base(last - 1000, last, BALLOT) if last % 500 == 0 and last > 1000 else None
+            store.commit([Persist(last, BALLOT, votes, last - 8, base=base)])
+            sizes.append((tmp_path / "log/data.mdb").stat().st_size)
+        assert max(sizes) < 1.2 * max(sizes[:100])
+        assert max(sizes) * 4 < sum(len(small(slot).batch.payload) for slot in range(1, 50_001))
+        store.close()
+        store = LmdbStore(tmp_path, IDENTITY, Mode.ASYNC)
+        assert store.read(49_001, 50_000, 1 << 30) == [small(slot) for slot in range(49_001, 50_001)]
+        store.close()
+
+    def test_leaps_leave_nothing_behind(self, tmp_path: Path) -> None:
+        """One installed snapshot after the other, each before what lay below the last one is gone."""
+        store = LmdbStore(tmp_path, IDENTITY)
+        for start in (0, 5000, 10_000, 15_000):
+            votes = [(slot, small(slot)) for slot in range(start + 1, start + 601)]
+            store.commit([Persist(1, BALLOT, votes, start + 590)])
+            base = Base(start + 5000, 1, BALLOT)
+            store.commit([Persist(2, BALLOT, [], base.slot, base=base)])
+            store.close()
+            assert records_in(tmp_path) > 0
+            store = LmdbStore(tmp_path, IDENTITY)
+            assert store.recover() == Recovered(BALLOT, {}, base.slot, BALLOT, base, None)
+        for _ in range(10):
+            store.commit([Persist(3, BALLOT, [], 20_000)])
+        store.close()
+        assert records_in(tmp_path) == 0
+
+
+class TestLoss:
     @pytest.mark.parametrize("share", [0.0001, 0.02, 0.25, 0.5, 0.9])
     def test_a_truncated_file_is_refused(self, directory: Path, share: float) -> None:
         data = directory / "log/data.mdb"
@@ -157,40 +195,6 @@ class TestDamageAtRest:
         (directory / "log/data.mdb").unlink()
         lmdb.open(str(directory / "log")).close()
         with pytest.raises(IdentityRefused, match="identity marker present, store empty"):
-            LmdbStore(directory, IDENTITY)
-
-    @pytest.mark.parametrize(
-        ("slot", "complaint"),
-        [
-            (30, "slot 30 is missing"),
-            (CHOSEN, f"slot {CHOSEN} is missing"),
-            (CHOSEN + 3, f"above slot {CHOSEN} are not the ones last committed"),
-        ],
-    )
-    def test_a_lost_record_is_found(self, directory: Path, slot: Slot, complaint: str) -> None:
-        with rewriting(directory) as txn:
-            txn.delete(slot.to_bytes(8, "big"))
-        with pytest.raises(StorageBroken, match=complaint):
-            LmdbStore(directory, IDENTITY)
-
-    @pytest.mark.parametrize("slot", [30, CHOSEN + 3])
-    def test_an_outdated_record_is_found(self, directory: Path, tmp_path: Path, slot: Slot) -> None:
-        other = LmdbStore(tmp_path / "other", IDENTITY)
-        other.commit([Persist(1, BALLOT, [(slot, value(slot, 1))], 0)])
-        other.close()
-        key = slot.to_bytes(8, "big")
-        with rewriting(tmp_path / "other") as source:
-            outdated = source.get(key)
-        assert isinstance(outdated, bytes)
-        with rewriting(directory) as txn:
-            txn.put(key, outdated)
-        with pytest.raises(StorageBroken, match="are not the ones last committed"):
-            LmdbStore(directory, IDENTITY)
-
-    def test_a_misplaced_record_is_found(self, directory: Path) -> None:
-        with rewriting(directory) as txn:
-            txn.put((30).to_bytes(8, "big"), bytes(txn.get((31).to_bytes(8, "big")) or b""))
-        with pytest.raises(StorageBroken, match="slot 30 is the record of slot 31"):
             LmdbStore(directory, IDENTITY)
 
     def test_a_log_that_fell_back_is_found(self, directory: Path, tmp_path: Path) -> None:
@@ -213,13 +217,6 @@ class TestDamageAtRest:
         (directory / "log/commits").unlink()
         with pytest.raises(StorageBroken, match="commits"):
             LmdbStore(directory, IDENTITY)
-
-
-@contextmanager
-def rewriting(directory: Path) -> Iterator[lmdb.Transaction]:
-    """Change a log behind its back, with LMDB's own means."""
-    with lmdb.open(str(directory / "log"), map_size=1 << 30) as env, env.begin(write=True) as txn:
-        yield txn
 
 
 class TestIdentity:
@@ -267,74 +264,28 @@ class TestFailedCommit:
         store.close()
         assert everything(directory) == WHOLE
 
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """Let writes past `size` fail with EFBIG, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from quorate.consensus.core import Persist
-from quorate.storage import Identity
-from quorate.storage.lmdb import LmdbStore
-from quorate.types import Ballot, Batch, Vote
-
-store = LmdbStore(Path(sys.argv[1]), Identity("bank", 1, 1))
-recovered = store.recover()
-slot = max(recovered.votes, default=recovered.chosen)
-while True:
-    first = slot + 1
-    slot += 1 + first % 7
-    votes = [(n, Vote(Ballot(1, 1), Batch(1, b"%d;" % n * (n % 50)))) for n in range(first, slot + 1)]
-    store.commit([Persist(slot, Ballot(1, 1), [vote], max(0, slot - 12)) for vote in votes])
-    print(slot, flush=True)
-"""
-
-
-def test_kill_9_loses_no_acknowledged_commit(tmp_path: Path) -> None:
-    rng = random.Random(9)
-    acknowledged = 0
-    for _ in range(20):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        ) as writer:
-            assert writer.stdout
-            for _ in range(rng.randrange(1, 60)):
-                acknowledged = int(writer.stdout.readline())
-            writer.kill()
-            for line in writer.stdout.read().splitlines(keepends=True):
-                acknowledged = int(line) if line.endswith("\n") else acknowledged
+    def test_a_full_map_keeps_what_it_had_and_grows_at_the_next_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(environment, "LOG_MAP_BYTES", 1024 * 1024)
+        large = Vote(BALLOT, Batch(1, b"x" * 100_000))
         store = LmdbStore(tmp_path, IDENTITY)
-        recovered = store.recover()
-        assert max(recovered.votes) >= acknowledged
-        votes = store.read(1, acknowledged, 1 << 30)
-        assert [vote.batch.payload for vote in votes] == [b"%d;" % n * (n % 50) for n in range(1, acknowledged + 1)]
+        group = [Persist(slot, BALLOT, [(slot, large)], slot) for slot in range(1, 20)]
+        store.commit(group[:8])
+        with pytest.raises(StorageBroken, match="MDB_MAP_FULL"):
+            store.commit(group[8:])
         store.close()
-    assert acknowledged > 500
+        store = LmdbStore(tmp_path, IDENTITY)
+        assert store.recover().chosen == 8
+        store.commit(group[8:12])
+        store.close()
 
-
-def test_kill_at_each_write_and_sync_loses_no_acknowledged_commit(tmp_path: Path) -> None:
-    """Deterministic crash points: strace kills the writer at its nth write or sync, from the first start on."""
-    for nth in range(1, 31, 2):
-        directory = tmp_path / str(nth)
-        calls = "pwrite64,pwritev,writev,fdatasync,fsync,rename"
-        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
-        killing = [*strace, "-e", f"inject={calls}:signal=SIGKILL:when={nth}"]
-        command = [*killing, sys.executable, "-c", WRITER, str(directory)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
-        acknowledged = int((done.stdout.splitlines() or ["0"])[-1])
+    def test_a_lost_directory_has_no_room(self, directory: Path) -> None:
         store = LmdbStore(directory, IDENTITY)
-        recovered = store.recover()
-        assert max(recovered.votes, default=0) >= acknowledged
-        assert len(store.read(1, acknowledged, 1 << 30)) == acknowledged
+        assert store.room() is Room.OK
+        shutil.rmtree(directory)
+        with pytest.raises(StorageBroken):
+            store.room()
         store.close()
 
 

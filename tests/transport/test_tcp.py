@@ -1,109 +1,52 @@
-"""The TCP mesh against strangers, garbage, silence and slow readers."""
+"""The TCP mesh against strangers, garbage, silence, and peers that are less than they were."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import pytest
+from tests.transport.host import FACTS, HELLO, ME, PEER, Host, at_end, free_address, greeting, read_hello, until
 
 from quorate import limits
 from quorate.errors import Misbehaviour, Misuse, NetworkRefused
+from quorate.transport import Channel, MeshOptions
 from quorate.transport.tcp import TcpMesh
-from quorate.types import ReplicaId
-from quorate.wire import WIRE_MAGIC, WIRE_VERSION, FrameReader, Hello, encode_frame
-
-ME, PEER = ReplicaId(1), ReplicaId(2)
-HELLO = Hello(WIRE_MAGIC, WIRE_VERSION, "bank", 1, PEER, ME)
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-class Host:
-    """A started mesh of one, whose peer is played by the test."""
-
-    def __init__(self) -> None:
-        self.address, self.peer_address = free_address(), free_address()
-        self.mesh = TcpMesh(ME, {ME: self.address, PEER: self.peer_address}, "bank", 1, random.Random(1))
-        self.heard: list[tuple[ReplicaId, bytes]] = []
-        self.mesh.on_message = lambda sender, payload: self.heard.append((sender, payload))
-        self._writers: list[asyncio.StreamWriter] = []
-
-    def refused(self) -> int:
-        return self.mesh.statistics().refused_connections
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Come as whoever, without a greeting."""
-        host, _, port = self.address.partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        self._writers.append(writer)
-        return reader, writer
-
-    async def greet(self, hello: Hello = HELLO) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Hello]:
-        """Come with a greeting and return the answer."""
-        reader, writer = await self.connect()
-        writer.write(encode_frame(hello.encode()))
-        return reader, writer, await read_hello(reader)
-
-    async def close(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-        await self.mesh.close()
-
-
-async def read_hello(reader: asyncio.StreamReader) -> Hello:
-    frames: list[bytes] = []
-    frame_reader = FrameReader()
-    while not frames:
-        data = await reader.read(1024)
-        assert data, "closed without a greeting"
-        frames += frame_reader.feed(data)
-    return Hello.decode(frames[0])
-
-
-async def at_end(reader: asyncio.StreamReader) -> bool:
-    """Wait for the other side to close."""
-    try:
-        async with asyncio.timeout(10):
-            return await reader.read() is not None
-    except ConnectionResetError:
-        return True
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    await host.mesh.start()
-    yield host
-    await host.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+from quorate.types import Membership, ReplicaId, founding
+from quorate.wire import Refusal, encode_commits, encode_frame
 
 
 class TestAccepting:
     async def test_a_peer_is_greeted_and_heard(self, host: Host) -> None:
         _, writer, answer = await host.greet()
-        assert answer == Hello(WIRE_MAGIC, WIRE_VERSION, "bank", 1, ME, PEER)
+        assert answer == host.own_hello
         writer.write(encode_frame(b"one") + encode_frame(b"two"))
         await until(lambda: len(host.heard) == 2)
         assert host.heard == [(PEER, b"one"), (PEER, b"two")]
 
     @pytest.mark.parametrize(
-        "changed", [{"cluster": "shop"}, {"epoch": 2}, {"sender": 1}, {"sender": 9}, {"receiver": 3}, {"receiver": 0}]
+        "changed",
+        [
+            {"cluster": "shop"},
+            {"epoch": 2},
+            {"sender": ME},
+            {"sender": 0},
+            {"receiver": 3},
+            {"receiver": 0},
+            {"address": "nowhere"},
+        ],
+        ids=str,
     )
     async def test_a_stranger_is_told_and_closed(self, host: Host, changed: dict[str, object]) -> None:
         reader, writer, answer = await host.greet(msgspec.structs.replace(HELLO, **changed))
-        assert answer.receiver == 0
+        assert (answer.refusal, answer.store) == (Refusal.STRANGER, b"")
+        assert answer.why
         writer.write(encode_frame(b"believe me"))
         assert await at_end(reader)
         assert host.refused() == 1
@@ -114,13 +57,15 @@ class TestAccepting:
         [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"\xff" * 100,
-            encode_frame(b"no greeting"),
-            encode_frame(b"x" * (limits.HELLO_BYTES_MAX + 1)),
-            encode_frame(msgspec.structs.replace(HELLO, version=2).encode()),
-            encode_frame(msgspec.structs.replace(HELLO, magic=b"etcd").encode()),
+            encode_frame(b"no greeting", Channel.MESH),
+            encode_frame(HELLO.encode(), Channel.ORDER),
+            encode_frame(b"x" * (limits.HELLO_BYTES_MAX + 1), Channel.MESH),
+            greeting(msgspec.structs.replace(HELLO, version=1)),
+            greeting(msgspec.structs.replace(HELLO, magic=b"etcd")),
             b"\x00\x00\x00\x01\x00\x00\x00\x00x",
+            b"\x00\x00\x00\x00\x00\x00\x00\x00",
         ],
-        ids=["http", "huge length", "no hello", "large hello", "version", "magic", "checksum"],
+        ids=["http", "huge", "no hello", "channel", "large hello", "version", "magic", "checksum", "empty"],
     )
     async def test_garbage_is_closed_without_a_word(self, host: Host, garbage: bytes) -> None:
         reader, writer = await host.connect()
@@ -141,11 +86,57 @@ class TestAccepting:
         def refuse(sender: ReplicaId, payload: bytes) -> None:
             raise Misbehaviour("nonsense")
 
-        host.mesh.on_message = refuse
+        host.mesh.subscribe(Channel.STATE, refuse)
         reader, writer, _ = await host.greet()
-        writer.write(encode_frame(b"\xff"))
+        writer.write(encode_frame(b"\xff", Channel.STATE))
         assert await at_end(reader)
         assert host.refused() == 1
+
+    @pytest.mark.parametrize(
+        "frame",
+        [encode_frame(b"chunk", Channel.STATE), b"\x00\x00\x00\x01" + zlib.crc32(b"\x63").to_bytes(4, "big") + b"\x63"],
+        ids=["nobody listens", "unknown"],
+    )
+    async def test_a_channel_of_nobody_closes(self, host: Host, frame: bytes) -> None:
+        reader, writer, _ = await host.greet()
+        writer.write(frame)
+        assert await at_end(reader)
+        assert host.refused() == 1
+        assert host.heard == []
+
+    @pytest.mark.parametrize("payload", [b"", b"\xff", b"\xa1x", b"\xc3", b"\x01\x01", b"\xcf" + b"\xff" * 8])
+    async def test_commits_that_are_no_number_close(self, host: Host, payload: bytes) -> None:
+        reader, writer, _ = await host.greet()
+        writer.write(encode_frame(payload, Channel.MESH))
+        assert await at_end(reader)
+        assert host.refused() == 1
+
+    async def test_a_member_that_was_removed_is_told(self, host: Host) -> None:
+        host.mesh.reconfigure(Membership(1, (ME,), (), ((ME, host.address),), PEER))
+        reader, _, answer = await host.greet()
+        assert (answer.refusal, answer.why) == (Refusal.REMOVED, "replica 2 was removed from the cluster")
+        assert await at_end(reader)
+
+    async def test_a_member_that_is_removed_is_heard_no_more(self, host: Host) -> None:
+        def remove(sender: ReplicaId, payload: bytes) -> None:
+            host.mesh.reconfigure(Membership(1, (ME,), (), ((ME, host.address),), PEER))
+
+        host.mesh.subscribe(Channel.STATE, remove)
+        reader, writer, _ = await host.greet()
+        commits = encode_frame(encode_commits(60), Channel.MESH)
+        writer.write(encode_frame(b"", Channel.STATE) + encode_frame(b"late") + commits)
+        assert await at_end(reader)
+        assert host.heard == []
+
+    async def test_a_member_without_a_readable_address_has_to_tell_it(self, host: Host) -> None:
+        third = ReplicaId(3)
+        addresses = ((ME, host.address), (PEER, host.peer_address), (third, "nowhere"))
+        host.mesh.reconfigure(Membership(1, (ME, PEER), (third,), addresses, third))
+        async with host.playing_peer() as connections:
+            await connections.get()
+            await host.greet(msgspec.structs.replace(HELLO, sender=third, address=host.peer_address))
+            while (await read_hello((await connections.get())[0])).receiver != third:
+                host.mesh.reconfigure(Membership(2, (ME,), (third,), addresses, third))
 
     async def test_a_newer_connection_replaces_the_older(self, host: Host) -> None:
         older, _, _ = await host.greet()
@@ -157,7 +148,7 @@ class TestAccepting:
 
     async def test_silence_is_closed(self, host: Host) -> None:
         reader, writer = await host.connect()
-        writer.write(encode_frame(HELLO.encode())[:-1])
+        writer.write(greeting()[:-1])
         assert await reader.read() == b""
         assert host.refused() == 1
 
@@ -172,122 +163,86 @@ class TestAccepting:
         await host.greet()
 
 
-class TestDialling:
-    async def test_the_peer_is_dialled_and_greeted(self, host: Host) -> None:
-        async with playing_peer(host) as connections:
-            reader, writer = await connections.get()
-            assert await read_hello(reader) == Hello(WIRE_MAGIC, WIRE_VERSION, "bank", 1, ME, PEER)
-            host.mesh.send((PEER,), b"too early")
-            assert host.mesh.statistics().dropped_frames == 1
-            writer.write(encode_frame(HELLO.encode()))
-            await until(lambda: host.mesh.connected() == {PEER})
-            host.mesh.send((PEER,), b"now")
-            host.mesh.flush()
-            assert await reader.readexactly(11) == encode_frame(b"now")
-
-    async def test_another_replica_at_the_address_is_refused(self) -> None:
-        third = ReplicaId(3)
-        addresses = [free_address() for _ in range(2)]
-        mesh = TcpMesh(ME, {ME: addresses[0], PEER: addresses[1], third: addresses[1]}, "bank", 1, random.Random(1))
-        peer = TcpMesh(PEER, {ME: addresses[0], PEER: addresses[1]}, "bank", 1, random.Random(2))
-        await peer.start()
-        await mesh.start()
-        await until(lambda: mesh.connected() == {PEER} and mesh.statistics().refused_connections >= 2)
-        await mesh.close()
-        await peer.close()
-
-    async def test_frames_on_a_dialled_connection_are_refused(self, host: Host) -> None:
-        async with playing_peer(host) as connections:
-            reader, writer = await connections.get()
-            writer.write(encode_frame(HELLO.encode()) + encode_frame(b"psst"))
-            assert await at_end(reader)
-            assert host.heard == []
-            assert host.refused() == 1
-
-    async def test_a_peer_that_never_greets_is_dialled_again(self, host: Host) -> None:
-        async with playing_peer(host) as connections:
-            silent, _ = await connections.get()
-            assert await at_end(silent)
+class TestStores:
+    async def test_commits_are_told_between_greetings(self, host: Host) -> None:
+        async with host.playing_peer() as connections:
             reader, writer = await connections.get()
             await read_hello(reader)
-            writer.write(encode_frame(HELLO.encode()))
-            await until(lambda: host.mesh.connected() == {PEER})
+            writer.write(greeting())
+            frame = encode_frame(encode_commits(40), Channel.MESH)
+            assert await reader.readexactly(len(frame)) == frame
 
-    async def test_a_peer_that_reads_nothing_fills_its_buffer_and_then_loses(self, host: Host) -> None:
-        async with playing_peer(host) as connections:
-            reader, writer = await connections.get()
-            reader._transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(encode_frame(HELLO.encode()))
-            await until(lambda: host.mesh.connected() == {PEER})
-            megabytes = bytes(8 * 1024 * 1024)
-            for _ in range(20):
-                host.mesh.send((PEER,), megabytes)
-                host.mesh.flush()
-            statistics = host.mesh.statistics()
-            assert statistics.dropped_frames >= 5
-            assert statistics.sent_frames == 20 - statistics.dropped_frames
-            assert limits.PEER_BUFFER_BYTES_MAX - 2 * len(megabytes) < statistics.buffered_bytes
-            assert statistics.buffered_bytes <= limits.PEER_BUFFER_BYTES_MAX
-            writer.transport.abort()
-            await until(lambda: not host.mesh.connected())
-            assert host.mesh.statistics().buffered_bytes == 0
+    async def test_commits_that_were_told_are_remembered(self, host: Host) -> None:
+        _, writer, _ = await host.greet()
+        writer.write(encode_frame(encode_commits(60), Channel.MESH))
+        writer.write(encode_frame(encode_commits(55), Channel.MESH) + encode_frame(b"and"))
+        await until(lambda: host.heard)
+        _, _, answer = await host.greet(msgspec.structs.replace(HELLO, life=6, commits=59))
+        assert answer.refusal == Refusal.ROLLED_BACK
+        _, _, answer = await host.greet(msgspec.structs.replace(HELLO, life=6, commits=60))
+        assert answer == host.own_hello
 
-    async def test_unflushed_frames_of_a_lost_connection_count_as_dropped(self, host: Host) -> None:
-        async with playing_peer(host) as connections:
-            _, writer = await connections.get()
-            writer.write(encode_frame(HELLO.encode()))
-            await until(lambda: host.mesh.connected() == {PEER})
-            host.mesh.send((PEER,), b"a")
-            host.mesh.send((PEER,), b"b")
-            writer.transport.abort()
-            await until(lambda: not host.mesh.connected())
-            statistics = host.mesh.statistics()
-            assert (statistics.dropped_frames, statistics.sent_frames, statistics.buffered_bytes) == (2, 0, 0)
-
-
-class playing_peer:  # noqa: N801 - used as a context manager
-    """Listen where the peer should, and hand out the connections that come."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._queue: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def __aenter__(self) -> asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        host, _, port = self._host.peer_address.partition(":")
-        self._server = await asyncio.start_server(self._on_connection, host, int(port))
-        return self._queue
-
-    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        self._queue.put_nowait((reader, writer))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
+    async def test_commits_that_were_told_are_on_disk_a_beat_later(self, host: Host, tmp_path: Path) -> None:
+        _, writer, _ = await host.greet()
+        writer.write(encode_frame(encode_commits(60), Channel.MESH))
+        await until(lambda: b'"commits":60' in (tmp_path / "acquaintances.json").read_bytes())
 
 
 class TestAddresses:
-    async def test_a_taken_address_is_refused_by_name(self, host: Host) -> None:
-        second = TcpMesh(ME, {ME: host.address, PEER: host.peer_address}, "bank", 1, random.Random(1))
+    async def test_a_taken_address_is_refused_by_name(self, host: Host, tmp_path: Path) -> None:
+        second = mesh_of_one(tmp_path, host.address)
         with pytest.raises(NetworkRefused, match=f"{host.address} can't be listened on"):
             await second.start()
         await second.close()
 
-    @pytest.mark.parametrize(
-        "address", ["", "localhost", "localhost:", ":7101", "localhost:0", "a:65536", "a:7x", "a:²"]
-    )
-    def test_what_is_no_address_is_misuse(self, address: str) -> None:
+    async def test_what_is_no_address_is_misuse(self, tmp_path: Path) -> None:
         with pytest.raises(Misuse, match="is not host:port"):
-            TcpMesh(ME, {ME: "127.0.0.1:7101", PEER: address}, "bank", 1, random.Random(1))
+            mesh_of_one(tmp_path, "localhost")
+        with pytest.raises(Misuse, match="is not host:port"):
+            mesh_of_one(tmp_path, "localhost:7101", {PEER: "r2"})
 
-    async def test_ipv6_addresses_are_bracketed(self) -> None:
+    async def test_ipv6_addresses_are_bracketed(self, tmp_path: Path) -> None:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
             port = server.getsockname()[1]
-        mesh = TcpMesh(ME, {ME: f"[::1]:{port}"}, "bank", 1, random.Random(1))
+        mesh = mesh_of_one(tmp_path, f"[::1]:{port}")
         await mesh.start()
         _, writer = await asyncio.open_connection("::1", port)
         writer.transport.abort()
         await mesh.close()
+
+    @pytest.mark.parametrize(
+        ("listen", "own", "told"),
+        [
+            ("127.0.0.1:{}", {}, "127.0.0.1:{}"),
+            ("0.0.0.0:{}", {}, ""),
+            ("0.0.0.0:{}", {ME: "r1.bank:7101"}, "r1.bank:7101"),
+        ],
+        ids=["where it listens", "everywhere", "as the operator says"],
+    )
+    async def test_a_replica_tells_where_it_is_reached(
+        self, tmp_path: Path, listen: str, own: dict[ReplicaId, str], told: str
+    ) -> None:
+        port = free_address().partition(":")[2]
+        mesh = mesh_of_one(tmp_path, listen.format(port), own, insecure=True)
+        await mesh.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(greeting())
+        assert (await read_hello(reader)).address == told.format(port)
+        writer.transport.abort()
+        await mesh.close()
+
+    @pytest.mark.parametrize("listen", ["0.0.0.0:7101", "192.0.2.1:7101", "[::]:7101", "r1.bank:7101"])
+    async def test_plaintext_off_loopback_is_misuse(self, tmp_path: Path, listen: str) -> None:
+        with pytest.raises(Misuse, match="in the clear") as refused:
+            mesh_of_one(tmp_path, listen)
+        assert "`quorate tls init`" in refused.value.hint
+        assert "--insecure" in refused.value.hint
+        mesh_of_one(tmp_path, listen, insecure=True)
+
+
+def mesh_of_one(
+    directory: Path, listen: str, addresses: Mapping[ReplicaId, str] = MappingProxyType({}), *, insecure: bool = False
+) -> TcpMesh:
+    options = MeshOptions("bank", 1, listen, addresses, insecure=insecure)
+    founders = founding({ME: "127.0.0.1:7101", PEER: "127.0.0.1:7102"})
+    return TcpMesh(ME, founders, options, FACTS, directory, random.Random(1))

@@ -10,7 +10,10 @@ Rules a driver must keep:
 2. A `Send` leaves only when every `Persist` up to its `after` is durable. Sends with `after=0` vouch for nothing and go
    at once, so a leader's Accept overlaps its own fsync.
 3. `Deliver` comes in slot order, each slot once. It may run ahead of the local disk: the value is durable at a quorum.
-4. Messages may be lost, duplicated, delayed or reordered; a core copes. They must not be altered.
+   After `Installed` it goes on behind the snapshot.
+4. A core knows which slots its store still holds from what it was told by `Trimmed` and `Installed`; the driver trims
+   nothing without having said so, and only what a durable snapshot stands for.
+5. Messages may be lost, duplicated, delayed or reordered; a core copes. They must not be altered.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from quorate.types import Ballot, Batch, ReplicaId, Slot, Vote
+from quorate.types import Ballot, Base, Batch, Membership, ReplicaId, Slot, Vote
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -52,7 +55,42 @@ class Persisted(NamedTuple):
     seq: int
 
 
-Event = Tick | Proposed | ReadRequested | Received | Persisted
+class Change(NamedTuple):
+    """A change of membership: `replica`, an id nobody has had, comes and listens at `address`; or it goes for good."""
+
+    replica: ReplicaId
+    address: str | None
+    """None: it goes."""
+
+
+class ChangeRequested(NamedTuple):
+    """An operator asks for a change of membership; the core answers `ChangeAnswered` with the same token, or never."""
+
+    token: int
+    change: Change
+
+
+class HandOverRequested(NamedTuple):
+    """This replica wants to lead no longer: a leader hands over to the voter that is furthest, others do nothing."""
+
+
+class Trimmed(NamedTuple):
+    """A durable snapshot stands for everything up to `base`, which this replica no longer needs."""
+
+    base: Base
+
+
+class Installed(NamedTuple):
+    """A snapshot from elsewhere was made durable here: the chosen prefix reaches to `base` at least."""
+
+    base: Base
+    membership: Membership
+    """As of `base`."""
+
+
+Event = (
+    Tick | Proposed | ReadRequested | Received | Persisted | ChangeRequested | HandOverRequested | Trimmed | Installed
+)
 
 # --- effects ---------------------------------------------------------------------------------------------------------
 
@@ -64,6 +102,12 @@ class Persist(NamedTuple):
     promised: Ballot
     votes: Sequence[tuple[Slot, Vote]]
     chosen: Slot
+    membership: Membership | None = None
+    """The membership as of `chosen`, if it is another than in the last Persist."""
+    base: Base | None = None
+    """The new base, if it moved: records up to it are no longer needed. It may lie beyond all that was ever voted."""
+    last: Slot | None = None
+    """Remove every vote above this slot that is not among `votes`: Raft drops what its leader does not have."""
 
 
 class Send(NamedTuple):
@@ -106,7 +150,27 @@ class Trace(NamedTuple):
     detail: dict[str, Any]
 
 
-Effect = Persist | Send | SendChosen | Deliver | ReadReady | Trace
+class Reconfigured(NamedTuple):
+    """`membership` is in force for all slots after those delivered so far."""
+
+    membership: Membership
+
+
+class ChangeAnswered(NamedTuple):
+    """The change asked for under `token` was made, or refused for the reason given."""
+
+    token: int
+    refusal: str
+    """Empty when the change was chosen."""
+
+
+class SnapshotNeeded(NamedTuple):
+    """Peers hold no log right behind our prefix any more: it takes a snapshot of `slot` or later to go on."""
+
+    slot: Slot
+
+
+Effect = Persist | Send | SendChosen | Deliver | ReadReady | Reconfigured | ChangeAnswered | SnapshotNeeded | Trace
 
 
 class Recovered(NamedTuple):
@@ -115,6 +179,11 @@ class Recovered(NamedTuple):
     promised: Ballot
     votes: dict[Slot, Vote]
     chosen: Slot
+    chosen_ballot: Ballot
+    """Of the vote in slot `chosen`; NO_BALLOT if that is 0."""
+    base: Base
+    membership: Membership | None
+    """As of `chosen`; None if it was never changed or written."""
 
 
 class Status(NamedTuple):
@@ -128,6 +197,10 @@ class Status(NamedTuple):
     """End of the contiguous prefix this replica knows to be chosen."""
     chosen_known: Slot
     """The furthest chosen slot any peer has told of."""
+    membership: Membership
+    """In force for the slot after `chosen`."""
+    reached: dict[ReplicaId, Slot]
+    """How far each other member has told that its prefix reaches."""
 
 
 class Core(Protocol):

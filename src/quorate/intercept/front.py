@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -65,6 +67,10 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     pseudonym: bytes
     """Our name in Via, such as quorate-r1; two fronts a request may rightly pass in a row must differ in it."""
     request_seconds: float = limits.REQUEST_SECONDS_MAX
+    durability: bytes = b""
+    """What an acknowledged write survives, told in Quorate-Durability where that is less than a power cut."""
+    private: tuple[str, ...] = ()
+    """Paths of the service that are the sidecar's alone, such as those of its whole state."""
 
 
 class Front:
@@ -78,7 +84,11 @@ class Front:
         self._pseudonym = options.pseudonym
         ours = re.escape(options.pseudonym)
         self._passed_here = re.compile(rb"(?:\A|,)[ \t]*+[^ \t,]++[ \t]++" + ours + rb"[ \t]*+(?:[,(]|\Z)")
-        self._via = b"Via: 1.1 %b\r\n" % options.pseudonym
+        self._ours = b"Via: 1.1 %b\r\n" % options.pseudonym
+        """Fields of every answer."""
+        if options.durability:
+            self._ours += b"Quorate-Durability: %b\r\n" % options.durability
+        self._private = frozenset(_plain(path.encode()) for path in options.private)
         self._request_seconds = options.request_seconds
         self._clock = clock
 
@@ -87,7 +97,7 @@ class Front:
         route = self._policy.match(request.method, request.target)
         answer = self._answer_here(request) or _refuse(request, route)
         if answer is not None:
-            respond(answer, self._via, False)
+            respond(answer, self._ours, False)
         elif route.mode is Mode.ORDERED:
             self._submit(request, respond)
         else:
@@ -108,7 +118,7 @@ class Front:
         self._replica.read(call, mode, at_least, deadline, functools.partial(self._reply, respond))
 
     def _reply(self, respond: Respond, reply: Reply) -> None:
-        extra = self._via
+        extra = self._ours
         if reply.request_id:
             extra = b"Quorate-Request-Id: %b\r\n%b" % (reply.request_id.hex().encode(), extra)
         if reply.replayed:
@@ -117,7 +127,7 @@ class Front:
             extra = b"Quorate-Index: %d\r\n%b" % (reply.index, extra)
         # A replica that turned a client away for want of readiness, quorum or room sends it to look for another; and
         # what became of one request of a connection must be known before the next is taken on it (P1, FIFO).
-        respond(reply.outcome, extra, reply.index == 0 and reply.outcome.status in (503, 504))
+        respond(reply.outcome, extra, reply.index == 0 and reply.outcome.status in (503, 504, 507))
 
     def _answer_here(self, request: Request) -> Outcome | None:
         """Return the answer to what is not the service's to answer, or None."""
@@ -125,6 +135,8 @@ class Front:
             return problem(508, "loop_detected", "The request came back", "A service must not call its own front door.")
         if request.target.startswith(_RESERVED_PATH):
             return self._answer_reserved(request)
+        if self._private and _plain(request.target) in self._private:
+            return problem(403, "private_path", "This path is not for clients", "It serves the replication alone.")
         if request.method == b"OPTIONS" and int(request.values.get(b"max-forwards", b"1")) == 0:
             return Outcome(200, _ALLOW, b"")
         return None
@@ -153,6 +165,12 @@ def _refuse(request: Request, route: Route) -> Outcome | None:
     if b"quorate-index" in values and not _INDEX.fullmatch(request.get(b"quorate-index") or b""):
         return _bad_field("Quorate-Index is one decimal number, as an earlier answer gave it.")
     return None
+
+
+def _plain(target: bytes) -> bytes:
+    """Return the path of a target as the most lenient service may read it, so that none is reached by a disguise."""
+    path = unquote_to_bytes(target.partition(b"?")[0]).partition(b"?")[0]
+    return posixpath.normpath(b"/" + path.replace(b"\\", b"/").lstrip(b"/")).lower()
 
 
 def _bad_field(hint: str) -> Outcome:

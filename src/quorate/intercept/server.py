@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import ssl
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -50,6 +51,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     deadlines: Deadlines = Deadlines()
     sweep_seconds: float = limits.SWEEP_SECONDS
     connections_max: int = limits.CONNECTIONS_MAX
+    refused_max: int = limits.CONNECTIONS_REFUSED_MAX
+    """Connections past `connections_max` that are told so before they are closed."""
 
 
 class ServerStatistics(NamedTuple):
@@ -84,16 +87,18 @@ class HttpServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
 
-    async def listen(self, host_port: str, *, reuse_port: bool = False) -> str:
+    async def listen(self, host_port: str, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> str:
         """Listen on `host:port` (IPv6 in brackets, port 0 for a free one) and return the address bound.
 
         Raises `Misuse` for what is no address, `NetworkRefused` for one that can't be bound.
         """
         host, port = split_address(host_port)
         loop = asyncio.get_running_loop()
+        # So many are accepted in one go, before any can be refused.
+        backlog = min(_BACKLOG, self._options.connections_max + self._options.refused_max)
         try:
             listener = await loop.create_server(
-                lambda: Connection(self, loop), host, port, reuse_port=reuse_port, backlog=_BACKLOG
+                lambda: Connection(self, loop), host, port, reuse_port=reuse_port, backlog=backlog, ssl=tls
             )
         except OSError as error:
             raise NetworkRefused(f"can't listen on {host_port}: {error.strerror}", "choose a free address") from error
@@ -144,7 +149,7 @@ class HttpServer:
         if excess <= 0:
             return None
         self.count_refusal("overloaded")
-        return _OVERLOADED if excess <= limits.CONNECTIONS_REFUSED_MAX else b""
+        return _OVERLOADED if excess <= self._options.refused_max else b""
 
     def serve(self, request: Request, respond: Respond) -> None:
         """Hand a request to the handler."""

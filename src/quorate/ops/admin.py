@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 from quorate import __version__
 from quorate.intercept.server import Respond
+from quorate.ops.members import Members
 from quorate.protocols.problems import problem
 from quorate.protocols.requests import Request
 from quorate.types import Outcome
@@ -48,8 +49,9 @@ COUNTERS = {
 class Admin:
     """Handler of the admin listener; `status` returns the document of /status."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]], registry: CollectorRegistry) -> None:
+    def __init__(self, status: Callable[[], dict[str, Any]], members: Members, registry: CollectorRegistry) -> None:
         self._status = status
+        self._members = members
         self._registry = registry
         registry.register(StatusCollector(status))
         self._pages: dict[bytes, Callable[[bool], Outcome]] = {
@@ -59,6 +61,7 @@ class Admin:
             b"/readyz": lambda verbose: self._ready(verbose, 503),
             b"/healthcheck": lambda verbose: self._ready(verbose, 412),
             b"/status": lambda verbose: Outcome(200, _JSON, msgspec.json.encode(self._status()) + b"\n"),
+            b"/members": lambda verbose: self._members.tell(),
             b"/metrics": lambda verbose: Outcome(200, _METRICS, generate_latest(self._registry)),
         }
 
@@ -66,7 +69,9 @@ class Admin:
         """Answer one request."""
         path, _, query = request.target.partition(b"?")
         page = self._pages.get(path)
-        if request.method not in (b"GET", b"HEAD"):
+        if request.method == b"POST" and path == b"/members":
+            self._members.change(request, respond)
+        elif request.method not in (b"GET", b"HEAD"):
             respond(_NOT_ALLOWED, b"Allow: GET, HEAD\r\n", False)
         else:
             respond(_NOT_FOUND if page is None else page(query == b"verbose"), b"", False)

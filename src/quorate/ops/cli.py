@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from quorate.errors import QuorateError
+from quorate.errors import Misuse, QuorateError
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in own
     try:
+        if not __debug__:
+            raise Misuse("python -O leaves out the checks that keep replicas equal", "run quorate without it")
         code = _dispatch(arguments)
     except QuorateError as error:
         if debug:

@@ -13,7 +13,7 @@ import sys
 import time
 from importlib import resources, util
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -21,9 +21,24 @@ import typer
 import quorate
 from quorate import config, limits
 from quorate.errors import Misuse, NetworkRefused
-from quorate.ops import client, output, view
-from quorate.ops.rundir import RunDirectory, RunInfo
-from quorate.strict_toml import Sourced, defaults
+from quorate.ops import members_commands, output, tls_commands, view
+from quorate.ops.options import (
+    Color,
+    DataDir,
+    Format,
+    ProjectFile,
+    Replica,
+    act,
+    ask,
+    known_name,
+    replica_names,
+    run_directory,
+    setting,
+    settings,
+)
+from quorate.ops.rundir import RunDirectory
+from quorate.ops.sim_commands import sim
+from quorate.strict_toml import Sourced
 
 app = typer.Typer(
     name="quorate",
@@ -36,8 +51,9 @@ app = typer.Typer(
 )
 config_commands = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config_commands, name="config")
-
-_DEFAULTS = defaults(config.RunConfig())
+app.add_typer(members_commands.app, name="members")
+app.add_typer(tls_commands.app, name="tls")
+app.command()(sim)
 
 
 def run_command(arguments: list[str]) -> int:
@@ -50,27 +66,6 @@ def run_command(arguments: list[str]) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return result if isinstance(result, int) else 0
-
-
-def _setting(key: str, text: str, panel: str, *names: str) -> Any:
-    """An option that is also a setting: its help names the variable and the default."""
-    shown = _DEFAULTS[key].value or "by project"
-    return typer.Option(
-        *names, help=f"{text} (env {config.variable(key)}, default {shown})", rich_help_panel=panel, show_default=False
-    )
-
-
-def _replica_names(incomplete: str) -> list[str]:
-    """Names of the replicas of this project's run, for completion in the shell."""
-    names = _directory(None).replica_names()
-    return [name for name in names if name.startswith(incomplete)]
-
-
-DataDir = Annotated[Path | None, _setting("data_dir", "Where the run keeps its log.", "Storage", "--data-dir")]
-ProjectFile = Annotated[Path | None, typer.Option("-f", "--file", help="Project file.", show_default="quorate.toml")]
-Color = Annotated[Literal["auto", "always", "never"], typer.Option(help="Colours; NO_COLOR is honoured by auto.")]
-Replica = Annotated[str, typer.Argument(help="A replica, as in r1.", autocompletion=_replica_names)]
-Format = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="How to print.")]
 
 
 @app.callback()
@@ -86,27 +81,38 @@ def quorate_command(
 @app.command(context_settings={"allow_interspersed_args": False}, epilog="Example: quorate run -- python app.py")
 def run(
     command: Annotated[list[str] | None, typer.Argument(help="The service, after --; {port} becomes its port.")] = None,
-    replicas: Annotated[int | None, _setting("replicas", "Copies of the service.", "Cluster", "--replicas")] = None,
-    port: Annotated[int | None, _setting("port", "Shared front; replica i has port+i.", "Ports", "--port")] = None,
+    replicas: Annotated[int | None, setting("replicas", "Copies of the service.", "Cluster", "--replicas")] = None,
+    port: Annotated[int | None, setting("port", "Shared front; replica i has port+i.", "Ports", "--port")] = None,
     admin_port: Annotated[
-        int | None, _setting("admin_port", "Admin; replica i has it +i.", "Ports", "--admin-port")
+        int | None, setting("admin_port", "Admin; replica i has it +i.", "Ports", "--admin-port")
     ] = None,
-    app_port: Annotated[int | None, _setting("app_port", "Service i listens on it +i.", "Ports", "--app-port")] = None,
+    app_port: Annotated[int | None, setting("app_port", "Service i listens on it +i.", "Ports", "--app-port")] = None,
     data_dir: DataDir = None,
+    consensus: Annotated[
+        Literal["paxos", "raft"] | None, setting("consensus", "The protocol.", "Cluster", "--consensus")
+    ] = None,
     storage: Annotated[
-        Literal["sync", "memory"] | None, _setting("storage", "sync: fsync first.", "Storage", "--storage")
+        Literal["sync", "async", "memory"] | None, setting("storage", "sync: fsync first.", "Storage", "--storage")
     ] = None,
     state: Annotated[
-        Literal["volatile", "contract"] | None, _setting("state", "Who keeps the state.", "Storage", "--state")
+        Literal["volatile", "contract", "directory"] | None,
+        setting("state", "Who keeps the state.", "Storage", "--state"),
+    ] = None,
+    snapshot: Annotated[
+        Literal["none", "http", "directory", "command"] | None,
+        setting("snapshot.driver", "How state is saved.", "Storage", "--snapshot"),
+    ] = None,
+    checkpoint: Annotated[
+        int | None, setting("snapshot.entries", "Commands between two.", "Storage", "--snapshot-entries")
     ] = None,
     pipeline: Annotated[
-        int | None, _setting("pipeline", "Calls ahead of their answers.", "Cluster", "--pipeline")
+        int | None, setting("pipeline", "Calls ahead of their answers.", "Cluster", "--pipeline")
     ] = None,
     request_seconds: Annotated[
-        float | None, _setting("request_seconds", "Deadline of a request.", "Cluster", "--request-seconds")
+        float | None, setting("request_seconds", "Deadline of a request.", "Cluster", "--request-seconds")
     ] = None,
     loop: Annotated[
-        Literal["auto", "asyncio", "uvloop"] | None, _setting("loop", "Event loop.", "Cluster", "--loop")
+        Literal["auto", "asyncio", "uvloop"] | None, setting("loop", "Event loop.", "Cluster", "--loop")
     ] = None,
     file: ProjectFile = None,
     color: Color = "auto",
@@ -120,24 +126,26 @@ def run(
         "admin_port": admin_port,
         "app_port": app_port,
         "data_dir": str(data_dir.absolute()) if data_dir else None,
+        "consensus": consensus,
         "storage": storage,
         "state": state,
+        "snapshot": {key: value for key, value in (("driver", snapshot), ("entries", checkpoint)) if value is not None},
         "pipeline": pipeline,
         "request_seconds": request_seconds,
         "loop": loop,
         "command": command or None,
     }
-    settings = _settings(flags, file)
+    merged = settings(flags, file)
     console = view.console(color, talk=True)
     with view.Display(console, live=sys.stderr.isatty()) as display:
-        supervisor = Supervisor(settings.run, RunDirectory(config.data_directory(settings.run)), display)
+        supervisor = Supervisor(merged.run, RunDirectory(config.data_directory(merged.run)), display)
         return asyncio.run(supervisor.run())
 
 
 @app.command()
 def status(data_dir: DataDir = None, output_format: Format = "table", color: Color = "auto") -> None:
     """Show the cluster: role, applied index, lag, digest and state of every replica."""
-    answer = _ask(_directory(data_dir).living(), "/status")
+    answer = ask(run_directory(data_dir).living(), "/status")
     if output_format == "json":
         print(json.dumps(answer, indent=2))
     else:
@@ -147,7 +155,7 @@ def status(data_dir: DataDir = None, output_format: Format = "table", color: Col
 @app.command()
 def ps(data_dir: DataDir = None, output_format: Format = "table", color: Color = "auto") -> None:
     """Show the processes and addresses of every replica."""
-    replicas = _ask(_directory(data_dir).living(), "/status")["replicas"]
+    replicas = ask(run_directory(data_dir).living(), "/status")["replicas"]
     if output_format == "json":
         print(json.dumps(replicas, indent=2))
     else:
@@ -156,17 +164,15 @@ def ps(data_dir: DataDir = None, output_format: Format = "table", color: Color =
 
 @app.command()
 def logs(
-    replica: Annotated[
-        str | None, typer.Argument(help="A replica; all without.", autocompletion=_replica_names)
-    ] = None,
+    replica: Annotated[str | None, typer.Argument(help="A replica; all without.", autocompletion=replica_names)] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, max=100_000, help="Last lines of each replica.")] = 50,
     data_dir: DataDir = None,
     color: Color = "auto",
 ) -> None:
     """Show what replicas and their services printed."""
-    directory = _directory(data_dir)
-    names = directory.replica_names() if replica is None else [_known_name(directory, replica)]
+    directory = run_directory(data_dir)
+    names = directory.replica_names() if replica is None else [known_name(directory, replica)]
     paths = {name: directory.replica(name) / "log" for name in names}
     console = view.console(color, talk=False)
     for name, path in paths.items():
@@ -187,27 +193,27 @@ def kill(
     if app_only and sidecar_only:
         raise Misuse("--app and --sidecar together - command line", "give one, or none to kill both")
     what = "app" if app_only else "sidecar" if sidecar_only else "both"
-    _act(data_dir, replica, f"kill?what={what}")
+    act(data_dir, replica, f"kill?what={what}")
 
 
 @app.command()
 def pause(replica: Replica, data_dir: DataDir = None) -> None:
     """Freeze a replica's processes with SIGSTOP."""
-    _act(data_dir, replica, "pause")
+    act(data_dir, replica, "pause")
 
 
 @app.command()
 def resume(replica: Replica, data_dir: DataDir = None) -> None:
     """Let a paused replica go on."""
-    _act(data_dir, replica, "resume")
+    act(data_dir, replica, "resume")
 
 
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
     """Drain and end the run of this project."""
-    directory = _directory(data_dir)
+    directory = run_directory(data_dir)
     info = directory.living()
-    _ask(info, "/stop", "POST")
+    ask(info, "/stop", "POST")
     deadline = time.monotonic() + limits.DRAIN_SECONDS_MAX + 5
     while directory.is_held():
         if time.monotonic() > deadline:
@@ -220,11 +226,14 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def sidecar(config_file: Annotated[Path, typer.Option("--config", help="Its settings, in TOML.")]) -> int:
+def sidecar(
+    config_file: Annotated[Path, typer.Option("--config", help="Its settings, in TOML.")],
+    insecure: Annotated[bool, typer.Option("--insecure", help="Speak plaintext beyond loopback.")] = False,
+) -> int:
     """Be one replica's sidecar, as in a container."""
     from quorate.ops.sidecar import main as be_sidecar
 
-    return be_sidecar(config_file)
+    return be_sidecar(config_file, insecure=insecure)
 
 
 @app.command()
@@ -233,17 +242,6 @@ def demo(color: Color = "auto") -> int:
     from quorate.ops.demo import Demo
 
     return Demo(view.console(color, talk=True)).run()
-
-
-@app.command()
-def sim(
-    seeds: Annotated[int, typer.Option(min=1, help="How many clusters to simulate.")] = 100,
-    seed: Annotated[int | None, typer.Option(help="Replay only this seed.")] = None,
-) -> int:
-    """Simulate whole clusters under faults, on virtual time."""
-    from quorate.sim.run import main as simulate
-
-    return simulate(seeds, seed)
 
 
 @app.command()
@@ -271,44 +269,8 @@ def config_show(
     file: ProjectFile = None,
 ) -> None:
     """Print the settings that `quorate run` would use."""
-    settings = _settings({}, file)
-    settings.origins["data_dir"] = Sourced(
-        str(config.data_directory(settings.run)), settings.origins["data_dir"].origin
-    )
-    for key, (value, source) in settings.origins.items():
+    merged = settings({}, file)
+    merged.origins["data_dir"] = Sourced(str(config.data_directory(merged.run)), merged.origins["data_dir"].origin)
+    for key, (value, source) in merged.origins.items():
         shown = f"{key} = {json.dumps(msgspec.to_builtins(value))}"
         print(f"{shown:<50} # {source}" if origin else shown)
-
-
-# --- what they share --------------------------------------------------------------------------------------------------
-
-
-def _settings(flags: dict[str, Any], file: Path | None) -> config.Settings:
-    settings = config.load_run(flags, file)
-    for warning in settings.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return settings
-
-
-def _directory(data_dir: Path | None) -> RunDirectory:
-    if data_dir is None:
-        return RunDirectory(config.data_directory(config.load_run({}).run))
-    return RunDirectory(data_dir.absolute())
-
-
-def _ask(info: RunInfo, path: str, method: str = "GET") -> dict[str, Any]:
-    return client.ask(info.admin_url + path, method, seconds=2 * limits.STATUS_SECONDS_MAX + 1)
-
-
-def _known_name(directory: RunDirectory, name: str) -> str:
-    names = directory.replica_names()
-    if name in names:
-        return name
-    raise Misuse(f"no replica {name} - {directory.path}", f"known are {', '.join(names) or 'none yet'}")
-
-
-def _act(data_dir: Path | None, replica: str, verb: str) -> None:
-    directory = _directory(data_dir)
-    info = directory.living()
-    answer = _ask(info, f"/replicas/{_known_name(directory, replica)}/{verb}", "POST")
-    print(f"{answer['name']}: {answer['done']}", file=sys.stderr)

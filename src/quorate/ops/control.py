@@ -4,6 +4,9 @@
     POST /replicas/{name}/kill?what=app|sidecar|both    SIGKILL
     POST /replicas/{name}/pause                         SIGSTOP to sidecar and service
     POST /replicas/{name}/resume                        SIGCONT
+    GET  /members
+    POST /members                                       add one replica; answers once it is known to the others
+    POST /members/{name}/remove
     POST /stop                                          as Ctrl-C
 
 It listens on loopback and asks for no password, so it must not be reachable through somebody's browser: a request that
@@ -12,12 +15,15 @@ bears an Origin, or names another host than the listener's own (DNS rebinding), 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, get_args
 from urllib.parse import parse_qs, urlsplit
 
+from quorate.errors import NetworkRefused, QuorateError
 from quorate.intercept.server import Respond
+from quorate.ops.changes import Changes
 from quorate.ops.child import Child, What
 from quorate.ops.rundir import RunInfo
 from quorate.protocols.problems import problem
@@ -40,6 +46,10 @@ class Run(Protocol):
     def status(self) -> dict[str, Any]:
         """The whole cluster."""
 
+    @property
+    def changes(self) -> Changes:
+        """What adds and removes replicas."""
+
     def when_fresh(self, then: Callable[[], None]) -> None:
         """Call `then` once every sidecar has been asked anew."""
 
@@ -53,6 +63,7 @@ class Control:
     def __init__(self, run: Run) -> None:
         port = urlsplit(run.info.admin_url).port
         self._run = run
+        self._tasks: set[asyncio.Task[None]] = set()
         self._hosts = {f"{host}:{port}".encode() for host in ("127.0.0.1", "localhost")}
 
     def handle(self, request: Request, respond: Respond) -> None:
@@ -66,11 +77,30 @@ class Control:
                 self._run.when_fresh(lambda: respond(_json(200, self._run.status()), b"", False))
             case b"POST", ["replicas", name, ("kill" | "pause" | "resume") as verb]:
                 respond(self._act(name, verb, target.query), b"", False)
+            case ((b"GET" | b"HEAD"), ["members"]):
+                self._answer_later(self._run.changes.members(), respond)
+            case b"POST", ["members"]:
+                self._answer_later(self._run.changes.add(), respond)
+            case b"POST", ["members", name, "remove"]:
+                self._answer_later(self._run.changes.remove(name), respond)
             case b"POST", ["stop"]:
                 respond(_json(202, {"stopping": True, "pid": self._run.info.pid}), b"", False)
                 self._run.stop()
             case _:
                 respond(_NOT_FOUND, b"", False)
+
+    def _answer_later(self, doing: Coroutine[Any, Any, dict[str, Any]], respond: Respond) -> None:
+        async def answer() -> None:
+            try:
+                respond(_json(200, await doing), b"", False)
+            except NetworkRefused as error:
+                respond(problem(504, "no_answer", error.what, error.hint), b"", False)
+            except QuorateError as error:
+                respond(problem(409, "change_refused", error.what, error.hint), b"", False)
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _refusal(self, request: Request) -> Outcome | None:
         if request.get(b"origin") is not None:

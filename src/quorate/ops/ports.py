@@ -2,7 +2,8 @@
 
 From the three bases P, A and S, replica i gets its own front P+i, its admin listener A+i and its service S+i; P itself
 is the front shared by all ready replicas, and A the admin listener of the whole. A base of 0 has free ports picked
-instead. Peer listeners are always picked: nobody but the replicas needs to know them, and each start writes them anew.
+instead, and so does a replica that comes later. Peer listeners are always picked: nobody but the replicas needs to know
+them, and each start writes them anew.
 
 Ports are picked below the kernel's ephemeral range: a port inside it may be taken as the near end of some outgoing
 connection while its replica is down, and the replica could not come back.
@@ -14,7 +15,7 @@ import contextlib
 import errno
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,16 +43,19 @@ class PortPlan(NamedTuple):
 
     front: int
     admin: int
-    replicas: tuple[ReplicaPorts, ...]
+    replicas: dict[int, ReplicaPorts]
+    """By number."""
 
 
-def plan(run: RunConfig) -> PortPlan:
-    """Give every listener its port; raises NetworkRefused naming each port that is taken, and its holder."""
-    numbers = range(1, run.replicas + 1)
+def plan(run: RunConfig, numbers: Sequence[int]) -> PortPlan:
+    """Give every listener of the replicas of these numbers its port.
+
+    Raises NetworkRefused naming each port that is taken, and its holder.
+    """
     fixed = [base + i for base in (run.port, run.admin_port) if base for i in (0, *numbers)]
     fixed += [run.app_port + i for i in numbers if run.app_port]
     _refuse_taken(fixed, run)
-    free = iter(_free_ports(2 + 4 * run.replicas, avoid=set(fixed)))
+    free = iter(_free_ports(2 + 4 * len(numbers), avoid=set(fixed)))
 
     def port(base: int, i: int) -> int:
         return base + i if base else next(free)
@@ -59,10 +63,16 @@ def plan(run: RunConfig) -> PortPlan:
     return PortPlan(
         port(run.port, 0),
         port(run.admin_port, 0),
-        tuple(
-            ReplicaPorts(port(run.port, i), port(run.admin_port, i), port(run.app_port, i), next(free)) for i in numbers
-        ),
+        {
+            i: ReplicaPorts(port(run.port, i), port(run.admin_port, i), port(run.app_port, i), next(free))
+            for i in numbers
+        },
     )
+
+
+def pick() -> ReplicaPorts:
+    """Pick free ports for one more replica. Raises NetworkRefused."""
+    return ReplicaPorts(*_free_ports(4, avoid=set()))
 
 
 def reserve(port: int) -> socket.socket:

@@ -6,8 +6,8 @@
     rI/             one replica: sidecar.toml, log (and log.1 before it), data/ of the sidecar, app/ of the service
 
 A directory made for another number of replicas is refused, and so is a durable one for a run in memory: a log is only
-worth what its quorum remembers. A run in memory leaves nothing that may vote again, so what comes after it in the same
-directory is a new cluster.
+worth what its quorum remembers. Replicas come and go while it runs, and that is on record too. A run in memory leaves
+nothing that may vote again, so what comes after it in the same directory is a new cluster.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 
 class ClusterInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a data directory was made for."""
+    """What a data directory was made for, and who belongs to it by now."""
 
     cluster: str
-    replicas: int
     storage: str
+    consensus: str
+    founders: list[int]
+    """Numbers of the replicas it was made with."""
+    members: list[int]
+    """Numbers of the replicas that are kept here now, ascending."""
+    epoch: int = 1
 
 
 class RunDirectory:
@@ -54,8 +59,8 @@ class RunDirectory:
 
     def replica_names(self) -> list[str]:
         """Names of the replicas of the cluster here, in order; empty before the first run."""
-        known = self._known_cluster()
-        return [f"r{number}" for number in range(1, known.replicas + 1)] if known else []
+        known = self.known_cluster()
+        return [f"r{number}" for number in known.members] if known else []
 
     def claim(self) -> None:
         """Become the one supervisor of this directory; raises IdentityRefused naming the pid of a living one."""
@@ -80,19 +85,29 @@ class RunDirectory:
         self._lock = lock
         (self.path / "run.json").unlink(missing_ok=True)
 
-    def cluster(self, replicas: int, storage: str) -> str:
-        """The cluster's id, made at its first run; raises IdentityRefused when the directory was made for another."""
-        known = self._known_cluster()
+    def cluster(self, replicas: int, storage: str, consensus: str) -> ClusterInfo:
+        """The cluster, made at its first run; raises IdentityRefused when the directory was made for another."""
+        known = self.known_cluster()
         if known is None or known.storage == "memory":
             self._forget(known)
-            known = ClusterInfo(f"q-{uuid.uuid4().hex[:12]}", replicas, storage)
-            _write(self.path / "cluster.json", msgspec.json.encode(known))
-        elif (known.replicas, known.storage) != (replicas, storage):
+            numbers = list(range(1, replicas + 1))
+            known = ClusterInfo(f"q-{uuid.uuid4().hex[:12]}", storage, consensus, numbers, numbers)
+            self.remember(known)
+        elif (storage, consensus) != (known.storage, known.consensus) or replicas not in (
+            len(known.founders),
+            len(known.members),
+        ):
             raise IdentityRefused(
-                f"made for {known.replicas} replicas with storage {known.storage} - {self.path}",
-                f"use --replicas {known.replicas} --storage {known.storage}, or give another --data-dir",
+                f"made for {len(known.members)} replicas with storage {known.storage} and consensus {known.consensus}"
+                f" - {self.path}",
+                f"use --replicas {len(known.members)} --storage {known.storage} --consensus {known.consensus},"
+                " change its members with `quorate members` while it runs, or give another --data-dir",
             )
-        return known.cluster
+        return known
+
+    def remember(self, cluster: ClusterInfo) -> None:
+        """Record who belongs to the cluster."""
+        _write(self.path / "cluster.json", msgspec.json.encode(cluster))
 
     def publish(self, info: RunInfo) -> None:
         """Let other commands find this run."""
@@ -126,7 +141,8 @@ class RunDirectory:
             return False
         return False
 
-    def _known_cluster(self) -> ClusterInfo | None:
+    def known_cluster(self) -> ClusterInfo | None:
+        """What is on record; None before the first run. Raises StorageBroken."""
         file = self.path / "cluster.json"
         try:
             return msgspec.json.decode(file.read_bytes(), type=ClusterInfo)
@@ -137,7 +153,7 @@ class RunDirectory:
 
     def _forget(self, cluster: ClusterInfo | None) -> None:
         """Remove what the replicas of a cluster in memory left behind."""
-        for number in range(1, cluster.replicas + 1 if cluster else 1):
+        for number in cluster.members if cluster else []:
             for place in ("data", "app"):
                 left = self.path / f"r{number}" / place
                 if left.exists():

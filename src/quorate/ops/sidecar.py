@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
-import random
+import resource
 import signal
 import sys
 import time
@@ -18,39 +19,37 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from quorate import limits, registry
-from quorate.config import SidecarConfig, child_environment, load_sidecar, supervisor_pid
-from quorate.errors import Broken, QuorateError
-from quorate.intercept.connection import Deadlines
-from quorate.intercept.front import Front, FrontOptions
-from quorate.intercept.policy import Mode, Route, RoutePolicy
-from quorate.intercept.server import HttpServer, ServerOptions
+from quorate import limits
+from quorate.config import SidecarConfig, load_sidecar, supervisor_pid
+from quorate.errors import Broken, IdentityRefused, QuorateError
+from quorate.intercept.server import HttpServer
+from quorate.ops import compose
 from quorate.ops.admin import Admin, commit_latency
+from quorate.ops.members import Members
 from quorate.ops.procs import die_with_parent
-from quorate.ordering.embedded import EmbeddedOrdering
-from quorate.protocols.fields import HttpLimits
 from quorate.replica.apply import Applier
 from quorate.replica.reads import Reads
 from quorate.replica.recovery import Recovery
 from quorate.replica.replica import Replica
-from quorate.replica.service import ChildService, NeighbourService, Service
+from quorate.replica.trimming import Trimmer
 from quorate.replica.upstream import Upstream
-from quorate.storage import Identity
-from quorate.types import ReplicaId
-from quorate.wire import MessageCodec
+
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 log = structlog.get_logger(room="sidecar")
 
-CORE = "paxos"
-TRANSPORT = "tcp"
 
+def main(file: Path, *, insecure: bool = False) -> int:
+    """Be the sidecar that `file` describes until told to end; returns the exit code. Raises ConfigRefused.
 
-def main(file: Path) -> int:
-    """Be the sidecar that `file` describes until told to end; returns the exit code. Raises ConfigRefused."""
+    With `insecure`, as if the file had said so.
+    """
     config = load_sidecar(file)
+    config = msgspec.structs.replace(config, insecure=config.insecure or insecure)
     _log_json(f"r{config.replica}")
     parent = supervisor_pid()
     if parent is not None:
@@ -70,23 +69,36 @@ class Sidecar:
         self._name = f"r{config.replica}"
         self._started_at = time.monotonic()
         self._metrics = CollectorRegistry()
-        self._ordering = _open_ordering(config)
-        self._service = _service(config, presumed_fresh=self._ordering.status().last_index == 0)
-        http = HttpLimits(body_bytes_max=config.http.body_bytes_max)
+        self._certificates = compose.credentials(config)
+        self._ordering, self._mesh = compose.ordering(config, self._certificates, self._on_broken)
+        self._service = compose.service(config, presumed_fresh=self._ordering.status().point == 0)
+        http = compose.http_limits(config)
         self._lane = Upstream(config.app.address, http, 1, depth=config.app.pipeline)
         self._pool = Upstream(config.app.address, http, limits.READ_CONNECTIONS_MAX, retry_lost=True)
-        self._applier = Applier(self._ordering, self._lane, config.app.pipeline)
+        self._applier = Applier(self._ordering, self._lane, config.app.pipeline, compose.founders(config))
         self._ordering.on_delivered = self._applier.advance
-        self._recovery = Recovery(config.state, self._service, self._ordering, self._applier, self._lane, self._pool)
+        self._saving = compose.saving(config, self._ordering, self._mesh, self._applier)
+        self._recovery = Recovery(
+            config.state,
+            self._service,
+            self._ordering,
+            self._applier,
+            self._lane,
+            self._pool,
+            None if self._saving is None else self._saving.restorer,
+        )
         self._recovery.on_ready = lambda ready: self._turned.set()
+        if self._saving is not None:
+            self._saving.transfer.on_overtaken = self._recovery.begin_again
         reads = Reads(self._ordering, self._applier, self._pool, exclusive=config.state == "contract")
         self._replica = Replica(self._ordering, self._applier, reads, self._recovery, commit_latency(self._metrics))
-        self._front = _front(config, self._replica)
-        self._admin = HttpServer(Admin(self.status, self._metrics))
+        self._front = compose.front(config, self._replica, _all_descriptors())
+        self._admin = HttpServer(Admin(self.status, Members(self._ordering), self._metrics))
         self._turned = asyncio.Event()
         """Set when readiness may have changed, so that the shared front is joined or left."""
         self._shared: str | None = None
         self._draining = asyncio.Event()
+        self._dismissed: IdentityRefused | None = None
 
     @classmethod
     async def live(cls, config: SidecarConfig) -> int:
@@ -97,25 +109,42 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sidecar._draining.set)
         await sidecar._serve()
+        if sidecar._dismissed is not None:
+            raise sidecar._dismissed
         return 0
 
     async def _serve(self) -> None:
-        await self._admin.listen(self._config.admin)
+        await self._admin.listen(self._config.admin, tls=compose.admin_context(self._config, self._certificates))
         await self._ordering.start()
         await self._front.listen(self._config.client)
-        recovering = asyncio.create_task(self._recovery.run())
-        sharing = asyncio.create_task(self._share())
-        draining = asyncio.create_task(self._draining.wait())
+        tasks = [asyncio.create_task(each) for each in (self._draining.wait(), *self._duties())]
         try:
-            done, _ = await asyncio.wait((recovering, sharing, draining), return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {draining}:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
                 task.result()
             await self._drain()
         finally:
-            for task in (recovering, sharing, draining):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(recovering, sharing, draining, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
+
+    def _duties(self) -> list[Coroutine[Any, Any, Any]]:
+        """What goes on until the end."""
+        duties = [self._recovery.run(), self._share()]
+        if self._saving is None:
+            trimmer = Trimmer(self._ordering, None, lambda: self._applier.point, dict)
+            return [*duties, trimmer.run()]
+        return [*duties, self._saving.transfer.run(), self._saving.trimmer.run()]
+
+    def _on_broken(self, error: Broken) -> None:
+        """End; at once, unless it is only that this replica is no longer wanted: what it knows is sound."""
+        if not isinstance(error, IdentityRefused):
+            _end(error)
+        log.error("dismissed", error=error.what)
+        self._dismissed = error
+        self._replica.give_up()
+        self._draining.set()
 
     async def _share(self) -> None:
         """Be part of the shared front while ready."""
@@ -131,11 +160,14 @@ class Sidecar:
 
     async def _drain(self) -> None:
         log.info("draining", in_flight=self._replica.in_flight())
+        self._ordering.hand_over()
         await self._front.drain(limits.DRAIN_SECONDS_MAX)
         self._replica.close()
 
     async def _close(self) -> None:
         self._front.close()
+        if self._saving is not None:
+            await self._saving.checkpoints.close()
         await self._lane.close()
         await self._pool.close()
         await self._ordering.close()
@@ -156,6 +188,9 @@ class Sidecar:
             "applied": self._applier.applied,
             "digest": self._applier.digest.hex() if complete else None,
             "chosen": order.point,
+            "log_begins": self._ordering.base.index,
+            "consensus": self._config.consensus,
+            "writable": self._ordering.writable,
             "lag": self._recovery.lag,
             "storage": self._config.storage,
             "state_mode": self._config.state,
@@ -171,79 +206,15 @@ class Sidecar:
             "dropped_messages": self._ordering.dropped_messages,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             **statistics,
+            **self._saved(),
         }
 
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _open_ordering(config: SidecarConfig) -> EmbeddedOrdering:
-    me = ReplicaId(config.replica)
-    peers = {ReplicaId(int(number)): address for number, address in config.peers.items()}
-    rng = random.Random()
-    store = registry.resolve(registry.STORES, config.storage)(
-        Path(config.data_dir), Identity(config.cluster, me, config.epoch)
-    )
-    recovered = store.recover()
-    core = registry.resolve(registry.CORES, CORE)(me, tuple(sorted(peers)), rng, recovered)
-    codec = MessageCodec(registry.resolve(registry.MESSAGES, CORE))
-    mesh = registry.resolve(registry.TRANSPORTS, TRANSPORT)(me, peers, config.cluster, config.epoch, rng)
-    return EmbeddedOrdering(core, codec, store, mesh, recovered.chosen, _end)
-
-
-def _service(config: SidecarConfig, *, presumed_fresh: bool) -> Service:
-    app = config.app
-    if app.command is None:
-        return NeighbourService(app.address, presumed_fresh=presumed_fresh)
-    pid = os.getpid()
-    state_dir = None if app.state_dir is None else Path(app.state_dir)
-    return ChildService(
-        app.command,
-        child_environment(_agreed_environment(config) | dict(app.env)),
-        app.address,
-        lambda: die_with_parent(signal.SIGKILL, pid),
-        state_dir,
-        Path(config.data_dir) / "service.group",
-        wipe=config.state == "volatile",
-    )
-
-
-def _agreed_environment(config: SidecarConfig) -> dict[str, str]:
-    """What a service is told; whatever could make copies differ by their surroundings is fixed."""
-    host, _, port = config.app.address.rpartition(":")
-    own = {} if config.app.state_dir is None else {"QUORATE_STATE_DIR": config.app.state_dir}
-    return {
-        "HOST": host,
-        "PORT": port,
-        "APP_PORT": port,
-        "QUORATE_REPLICA": f"r{config.replica}",
-        "PYTHONHASHSEED": "0",
-        "TZ": "UTC",
-        **own,
-    }
-
-
-def _front(config: SidecarConfig, replica: Replica) -> HttpServer:
-    routes = [Route(route.path, Mode(route.mode), tuple(route.methods), route.key_required) for route in config.routes]
-    options = FrontOptions(pseudonym=f"quorate-r{config.replica}".encode(), request_seconds=config.request_seconds)
-    http = config.http
-    return HttpServer(
-        Front(replica, RoutePolicy(routes), options, asyncio.get_running_loop().time),
-        ServerOptions(
-            deadlines=Deadlines(
-                head_seconds_max=http.head_seconds_max,
-                body_seconds_max=http.body_seconds_max,
-                idle_seconds_max=http.idle_seconds_max,
-            ),
-            connections_max=http.connections_max,
-        ),
-        HttpLimits(
-            request_line_bytes_max=http.request_line_bytes_max,
-            head_bytes_max=http.head_bytes_max,
-            fields_max=http.fields_max,
-            body_bytes_max=http.body_bytes_max,
-        ),
-    )
+    def _saved(self) -> dict[str, Any]:
+        """What /status tells of snapshots."""
+        if self._saving is None:
+            return {"snapshots": None}
+        checkpoints, transfer = self._saving.checkpoints.statistics(), self._saving.transfer.statistics()
+        return {"snapshots": {**checkpoints._asdict(), **transfer._asdict()}}
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -275,9 +246,19 @@ def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, Broken):
         _end(error)
+    if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
+        log.error("out of file descriptors", what=context.get("message"))  # the loop tries again
+        return
     log.critical("invariant broken", what=context.get("message"), exc_info=error)
     sys.stderr.flush()
     os._exit(Broken.exit_code)
+
+
+def _all_descriptors() -> int:
+    """Let this process open as many files as it is allowed to at all; return how many that are."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 class _Stderr:

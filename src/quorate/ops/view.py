@@ -55,7 +55,8 @@ _PROCESS_COLUMNS = {
     "admin": "admin_url",
     "app": "app_url",
 }
-_RIGHT = frozenset({"applied", "lag", "starts"})
+_MEMBER_COLUMNS = {"replica": "name", "role": "role", "reached slot": "reached", "address": "address"}
+_RIGHT = frozenset({"applied", "lag", "starts", "reached slot"})
 _PLAIN_WIDTH = 160
 
 
@@ -76,6 +77,11 @@ def table(rows: Iterable[Row]) -> Table:
 def process_table(rows: Iterable[Row]) -> Table:
     """Processes and addresses of replicas."""
     return _table(rows, _PROCESS_COLUMNS)
+
+
+def member_table(rows: Iterable[Row]) -> Table:
+    """Who takes part in the consensus."""
+    return _table(rows, _MEMBER_COLUMNS)
 
 
 def labelled(name: str, line: bytes) -> Text:

@@ -2,7 +2,11 @@
 
 An engine keeps the contract below and maps its own notion of position to `point`: for the embedded engine a consensus
 slot. The `index` of a command counts commands from 1 without gaps, whatever the engine. Delivery is pulled from a
-cursor, so a slow service holds nobody up: what it has not taken yet stays on disk, not in memory.
+cursor, so a slow service holds nobody up: what it has not taken yet stays on disk, not in memory. What a snapshot
+stands for is trimmed, and a replica that needs it again starts from a snapshot.
+
+- `embedded` drives a consensus core over a store and a transport; `history` is the log as it is read, `persister` the
+  thread that makes it durable, `repair` mends it from peers.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from quorate.types import Batch, Index, Slot
+from quorate.consensus.core import Change
+from quorate.types import Base, Batch, Index, Membership, ReplicaId, Slot
 
 
 class Delivered(NamedTuple):
@@ -31,6 +36,8 @@ class OrderingStatus(NamedTuple):
     point_known: Slot
     """The furthest point any other replica has told of."""
     last_index: Index
+    reached: dict[ReplicaId, Slot]
+    """How far each other member has told that it got."""
 
 
 class Ordering(Protocol):
@@ -38,9 +45,26 @@ class Ordering(Protocol):
 
     on_delivered: Callable[[], None]
     """Called whenever `entries` may have more to give."""
+    on_snapshot_needed: Callable[[Slot], None]
+    """Called when only a snapshot of that slot, or a later one, leads on from here."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is room on the disk for commands of clients."""
+        ...
+
+    @property
+    def membership(self) -> Membership:
+        """Who takes part, as far as it is known here."""
+        ...
+
+    @property
+    def base(self) -> Base:
+        """Where the log begins."""
+        ...
 
     def propose(self, batch: Batch) -> bool:
-        """Offer commands; False when they were not taken and never left this replica (no leader, overload)."""
+        """Offer commands; False when they were not taken and never left this replica (no leader, overload, no room)."""
         ...
 
     def read_barrier(self, done: Callable[[Slot], None]) -> None:
@@ -48,7 +72,30 @@ class Ordering(Protocol):
         ...
 
     def entries(self, after: Slot) -> list[Delivered]:
-        """Return what follows point `after`, in order: some of it, or nothing if nothing is known yet."""
+        """Return what follows point `after`, in order: some of it, or nothing if nothing is known yet.
+
+        Raises LogTrimmed if the log begins later.
+        """
+        ...
+
+    def base_at(self, point: Slot) -> Base:
+        """Return what a snapshot of the state as of `point`, which was delivered here, is based on."""
+        ...
+
+    def trim(self, base: Base) -> None:
+        """Drop the log up to `base`: a durable snapshot stands for it."""
+        ...
+
+    def install(self, base: Base, membership: Membership) -> None:
+        """Go on behind a durable snapshot from elsewhere."""
+        ...
+
+    def change(self, change: Change, done: Callable[[str], None]) -> None:
+        """Ask for a change of membership; `done` gets why it was refused, or an empty string; it may take for ever."""
+        ...
+
+    def hand_over(self) -> None:
+        """Let another replica lead, if this one does."""
         ...
 
     def status(self) -> OrderingStatus:

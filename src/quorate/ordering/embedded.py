@@ -4,12 +4,15 @@ Effects are carried out in the order in which the core lists them (the rules sta
 that vouches for state is held until the persistence thread has said that the state is durable; any other leaves at
 once, so the leader's Accept is on its way while its own disk works. Calls from within an effect (a delivery that
 leads to a proposal) queue up as events and are taken once the present step is done.
+
+A disk that fills up takes no more commands from clients while there is still room to finish what others order, and
+nothing from peers either before a commit could fail; one that has become slow keeps no leader (FAULTS.md §2, rows 25
+and 34).
 """
 
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,27 +21,39 @@ import structlog
 
 from quorate import limits
 from quorate.consensus.core import (
+    Change,
+    ChangeAnswered,
+    ChangeRequested,
     Core,
     Deliver,
     Effect,
     Event,
+    HandOverRequested,
+    Installed,
     Persist,
     Persisted,
     Proposed,
     ReadReady,
     ReadRequested,
     Received,
+    Reconfigured,
+    Recovered,
     Send,
     SendChosen,
+    SnapshotNeeded,
     Tick,
     Trace,
+    Trimmed,
 )
-from quorate.errors import Broken, Misbehaviour
+from quorate.errors import Broken, IdentityRefused, Misbehaviour
 from quorate.ordering import Delivered, OrderingStatus
+from quorate.ordering.history import History
 from quorate.ordering.persister import Persister
+from quorate.ordering.repair import Repair
 from quorate.storage import LogStore
-from quorate.transport import Transport
-from quorate.types import Batch, ReplicaId, Slot
+from quorate.storage.room import Room
+from quorate.transport import Channel, Transport
+from quorate.types import Base, Batch, Membership, ReplicaId, Slot
 from quorate.wire import MessageCodec
 
 log = structlog.get_logger(room="ordering")
@@ -47,40 +62,44 @@ log = structlog.get_logger(room="ordering")
 class EmbeddedOrdering:
     """A consensus core with a store, a transport and a clock around it, as an `Ordering`.
 
-    `recovered_chosen` is the prefix the store recovered; `on_broken` is called once when state can no longer be vouched
-    for, and nothing leaves this replica after that.
+    `recovered` is what the store gave the core; `on_broken` is called once when state can no longer be vouched for, and
+    nothing leaves this replica after that.
     """
 
     def __init__(
         self,
+        me: ReplicaId,
         core: Core,
         codec: MessageCodec,
         store: LogStore,
         transport: Transport,
-        recovered_chosen: Slot,
+        recovered: Recovered,
         on_broken: Callable[[Broken], None],
     ) -> None:
         self.on_delivered: Callable[[], None] = lambda: None
+        self.on_snapshot_needed: Callable[[Slot], None] = lambda slot: None
+        self._me = me
         self._core = core
         self._codec = codec
         self._store = store
         self._transport = transport
+        self._recovered = recovered
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
-        self._ends = array("Q", [0])
-        """`_ends[slot]` is the index of the last command up to and in `slot`."""
-        for size in store.counts(1, recovered_chosen):
-            self._ends.append(self._ends[-1] + size)
-        self._cache: dict[Slot, Batch] = {}
-        """The newest delivered batches, without a gap, from `_cache_first` on."""
-        self._cache_first = len(self._ends)
-        self._cache_bytes = 0
-        self._stored_chosen = recovered_chosen
+        self._history = History(store, recovered.base, recovered.base.slot)
+        """Empty until `start`, since the store may have to be repaired before it can be read."""
+        self._stored_chosen = recovered.chosen
         self._events: deque[Event] = deque()
         self._stepping = False
         self._running = False
         self._durable_seq = 0
         self._held: deque[Send] = deque()
+        self._unstored: deque[Persist] = deque()
+        """Persists on their way to the disk."""
+        self._room = Room.OK
+        self._room_ticks = 0
+        self._changes: dict[int, Callable[[str], None]] = {}
+        self._change_token = 0
         self._persister = Persister(store, self._durable, self._break) if store.blocks else None
         self._barrier_token = 0
         self._barriers_asked: list[Callable[[Slot], None]] = []
@@ -91,9 +110,15 @@ class EmbeddedOrdering:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen to peers and let time run."""
-        self._transport.on_message = self._on_message
+        """Listen to peers, mend what the disk has damaged, and let time run. Raises Broken if that is beyond repair."""
+        repair = Repair(self._store, self._recovered, self._transport, self._codec)
+        self._transport.on_refused = self._break
+        hear = repair.on_message
+        self._transport.subscribe(Channel.ORDER, lambda sender, payload: hear(sender, payload))
         await self._transport.start()
+        await repair.run(tuple(member for member in self.membership.members if member != self._me))
+        hear = self.on_message
+        self._history = History(self._store, self._recovered.base, self._recovered.chosen)
         self._running = True
         self._tick()
 
@@ -109,6 +134,21 @@ class EmbeddedOrdering:
         if self._running:
             self._loop.call_later(limits.TICK_SECONDS, self._tick)
             self._step(Tick())
+            self._watch_disk()
+
+    def _watch_disk(self) -> None:
+        self._room_ticks += 1
+        if self._room_ticks < limits.ROOM_TICKS:
+            return
+        self._room_ticks = 0
+        before, self._room = self._room, self._store.room()
+        if self._room is not before:
+            log.warning("room on disk", room=self._room.value, before=before.value)
+        # Once, and not for as long as it lasts: where all are full, none is better than another.
+        filled = before is Room.OK and self._room is not Room.OK
+        slow = self._persister is not None and self._persister.stalled_seconds() > limits.DISK_STALL_SECONDS_MAX
+        if filled or slow:
+            self.hand_over()
 
     def _break(self, error: Broken) -> None:
         self._running = False
@@ -119,7 +159,7 @@ class EmbeddedOrdering:
 
     def propose(self, batch: Batch) -> bool:
         """Offer commands; False when they were not taken and never left this replica."""
-        if not self._running or self._overloaded() or not self._core.accepts_proposals():
+        if not self.writable or self._deaf() or not self._core.accepts_proposals():
             return False
         self._step(Proposed(batch))
         return True
@@ -130,26 +170,77 @@ class EmbeddedOrdering:
         self._ask_barrier()
 
     def entries(self, after: Slot) -> list[Delivered]:
-        """Return what follows slot `after`: from memory if it is recent, else a stretch of it from the store."""
-        first = after + 1
-        if first >= self._cache_first:
-            last = min(len(self._ends) - 1, after + limits.DELIVERY_SLOTS_MAX)
-            batches = [self._cache[slot] for slot in range(first, last + 1)]
-        else:
-            last = min(self._cache_first - 1, after + limits.DELIVERY_SLOTS_MAX)
-            batches = [vote.batch for vote in self._store.read(first, last, limits.LEARN_BYTES)]
-        return [Delivered(slot, self._ends[slot - 1] + 1, batch) for slot, batch in enumerate(batches, first)]
+        """Return what follows slot `after`. Raises LogTrimmed."""
+        return self._history.entries(after)
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is room on the disk for commands of clients."""
+        return self._room is Room.OK
+
+    @property
+    def membership(self) -> Membership:
+        """Who takes part, as far as it is known here."""
+        return self._core.status().membership
+
+    @property
+    def base(self) -> Base:
+        """Where the log begins."""
+        return self._history.base
+
+    def base_at(self, point: Slot) -> Base:
+        """Return what a snapshot of the state as of slot `point` is based on."""
+        if point == self.base.slot:
+            return self.base
+        unstored = [vote for persist in self._unstored for slot, vote in persist.votes if slot == point]
+        vote = unstored[-1] if unstored else self._store.read(point, point, 0)[0]
+        return Base(point, self._history.index_at(point), vote.ballot)
+
+    def trim(self, base: Base) -> None:
+        """Drop the log up to `base`."""
+        if self._running and base.slot > self.base.slot:
+            self._history.trim(base)
+            self._step(Trimmed(base))
+
+    def install(self, base: Base, membership: Membership) -> None:
+        """Go on behind a durable snapshot, unless the log has got past it meanwhile."""
+        assert not self._stepping
+        if self._running and base.slot > self._history.last:
+            self._history.restart(base)
+            self._step(Installed(base, membership))
+            self.on_delivered()
+
+    def change(self, change: Change, done: Callable[[str], None]) -> None:
+        """Ask for a change of membership. One is asked for at a time: a later one takes its place."""
+        if not self._running:
+            done("this replica is only starting; ask again")
+            return
+        self._change_token += 1
+        self._changes = {self._change_token: done}
+        self._step(ChangeRequested(self._change_token, change))
+
+    def hand_over(self) -> None:
+        """Let another replica lead, if this one does."""
+        if self._running:
+            self._step(HandOverRequested())
 
     def status(self) -> OrderingStatus:
         """Return a snapshot for operators."""
         core = self._core.status()
-        leader = None if core.leader is None else f"r{core.leader}"
-        return OrderingStatus(core.role, leader, core.chosen, core.chosen_known, self._ends[-1])
+        return OrderingStatus(
+            role=core.role,
+            leader=None if core.leader is None else f"r{core.leader}",
+            point=core.chosen,
+            point_known=core.chosen_known,
+            last_index=self._history.last_index,
+            reached=core.reached,
+        )
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def _on_message(self, sender: ReplicaId, payload: bytes) -> None:
-        if not self._running or self._overloaded():
+    def on_message(self, sender: ReplicaId, payload: bytes) -> None:
+        """Take what a peer says."""
+        if self._deaf() or self._room is Room.FULL:
             self.dropped_messages += 1
             return
         try:
@@ -160,21 +251,23 @@ class EmbeddedOrdering:
             return
         self._step(Received(sender, message))
 
-    def _overloaded(self) -> bool:
-        return self._persister is not None and self._persister.backlog_bytes > limits.PERSIST_BACKLOG_BYTES_MAX
+    def _deaf(self) -> bool:
+        """Say whether nothing can be taken: not running, or the disk has fallen too far behind."""
+        backlog = 0 if self._persister is None else self._persister.backlog_bytes
+        return not self._running or backlog > limits.PERSIST_BACKLOG_BYTES_MAX
 
     def _step(self, event: Event) -> None:
         self._events.append(event)
         if self._stepping:
             return
         self._stepping = True
-        last = len(self._ends)
+        last = self._history.last
         while self._events:
             for effect in self._core.step(self._events.popleft()):
                 _CARRY_OUT[type(effect)](self, effect)
         self._stepping = False
         self._transport.flush()
-        if len(self._ends) > last:
+        if self._history.last > last:
             self.on_delivered()
 
     def _ask_barrier(self) -> None:
@@ -186,6 +279,7 @@ class EmbeddedOrdering:
     # --- effects -----------------------------------------------------------------------------------------------------
 
     def _persist(self, effect: Persist) -> None:
+        self._unstored.append(effect)
         if self._persister is not None:
             self._persister.submit(effect)
         else:
@@ -198,6 +292,8 @@ class EmbeddedOrdering:
             return
         self._durable_seq = persist.seq
         self._stored_chosen = persist.chosen
+        while self._unstored and self._unstored[0].seq <= persist.seq:
+            self._unstored.popleft()
         while self._held and self._held[0].after <= persist.seq:
             self._transmit(self._held.popleft())
         self._step(Persisted(persist.seq))
@@ -219,14 +315,22 @@ class EmbeddedOrdering:
             self._transport.send((effect.to,), self._codec.encode(message))
 
     def _deliver(self, effect: Deliver) -> None:
-        assert effect.slot == len(self._ends), (effect.slot, len(self._ends))
-        self._ends.append(self._ends[-1] + effect.batch.size)
-        self._cache[effect.slot] = effect.batch
-        self._cache_bytes += len(effect.batch.payload)
-        # What the store does not hold yet must stay: it can be read nowhere else.
-        while self._cache_bytes > limits.DELIVERY_CACHE_BYTES and self._cache_first <= self._stored_chosen:
-            self._cache_bytes -= len(self._cache.pop(self._cache_first).payload)
-            self._cache_first += 1
+        self._history.append(effect.slot, effect.batch, self._stored_chosen)
+
+    def _reconfigured(self, effect: Reconfigured) -> None:
+        membership = effect.membership
+        log.info("membership", version=membership.version, voters=membership.voters, learners=membership.learners)
+        self._transport.reconfigure(membership)
+        if self._me <= membership.last_id and self._me not in membership.members:
+            self._break(IdentityRefused("this replica was removed from the cluster", "an id is never given again"))
+
+    def _change_answered(self, effect: ChangeAnswered) -> None:
+        done = self._changes.pop(effect.token, None)
+        if done is not None:
+            done(effect.refusal)
+
+    def _snapshot_needed(self, effect: SnapshotNeeded) -> None:
+        self.on_snapshot_needed(effect.slot)
 
     def _read_ready(self, effect: ReadReady) -> None:
         if effect.token != self._barrier_token:
@@ -246,5 +350,8 @@ _CARRY_OUT: dict[type[Effect], Callable[[EmbeddedOrdering, Any], None]] = {
     SendChosen: EmbeddedOrdering._send_chosen,
     Deliver: EmbeddedOrdering._deliver,
     ReadReady: EmbeddedOrdering._read_ready,
+    Reconfigured: EmbeddedOrdering._reconfigured,
+    ChangeAnswered: EmbeddedOrdering._change_answered,
+    SnapshotNeeded: EmbeddedOrdering._snapshot_needed,
     Trace: EmbeddedOrdering._trace,
 }

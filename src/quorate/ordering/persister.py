@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -30,6 +31,7 @@ class Persister:
         self._queue: SimpleQueue[Persist | None] = SimpleQueue()
         self.backlog_bytes = 0
         """Bytes submitted and not yet durable; the driver keeps it bounded."""
+        self._began_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="persist", daemon=True)
         self._thread.start()
 
@@ -37,6 +39,11 @@ class Persister:
         """Queue a Persist behind those before it."""
         self.backlog_bytes += _weight(persist)
         self._queue.put(persist)
+
+    def stalled_seconds(self) -> float:
+        """Return for how long the commit under way has kept the disk busy; 0 if there is none."""
+        began_at = self._began_at
+        return 0.0 if began_at is None else time.monotonic() - began_at
 
     def close(self) -> None:
         """Commit what was submitted, then end the thread."""
@@ -46,12 +53,14 @@ class Persister:
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
             group, last = self._gather(first)
+            self._began_at = time.monotonic()
             try:
                 self._store.commit(group)
             except Exception as error:  # whatever it is, nothing of it may be vouched for
                 broken = error if isinstance(error, Broken) else Broken(f"commit failed: {error!r}")
                 self._loop.call_soon_threadsafe(self._on_broken, broken)
                 return
+            self._began_at = None
             self._loop.call_soon_threadsafe(self._committed, group)
             if last:
                 return

@@ -112,6 +112,11 @@ class Reads:
         self._parked = [read for read in self._parked if read in self._open]
         self._barred = [read for read in self._barred if read in self._open]
 
+    def give_up(self) -> None:
+        """Answer those that still wait for a barrier: none will come."""
+        for read in [read for read in self._open if read.point == UNKNOWN]:
+            self._answer(read, NO_QUORUM)
+
     def _ask_soon(self) -> None:
         """Ask for one barrier for all reads of this turn of the loop."""
         if not self._asking:

@@ -1,9 +1,10 @@
 """Recovery: bringing the service up, back and up to date; the same line as a request's, started at "deliver".
 
-One cycle: get a service whose position is known (fresh, or telling its own last index), replay the log to it from
-there, and be ready once it has applied a read barrier that was asked for meanwhile: what the cluster answered before
-is then in it. When the service dies, hangs, or a call's fate can't be told, the cycle begins again; there is no
-re-delivery into a service of which it is not known how far it got.
+One cycle: get a service whose position is known (fresh, restored from a snapshot, or telling its own last index),
+replay the log to it from there, and be ready once it has applied a read barrier that was asked for meanwhile: what the
+cluster answered before is then in it. When the service dies, hangs, or a call's fate can't be told, or a peer's
+snapshot leads further than the log, the cycle begins again; there is no re-delivery into a service of which it is not
+known how far it got.
 
 Readiness also ends while the copy lags too far behind, so that clients are not made to wait for it; the cluster does
 not wait.
@@ -23,13 +24,15 @@ from quorate import limits
 from quorate.ordering import Ordering
 from quorate.replica.apply import Applier
 from quorate.replica.reads import BAD_UPSTREAM
+from quorate.replica.restore import RestoreFailed, Restorer
 from quorate.replica.service import Service
 from quorate.replica.upstream import Answer, CallFailed, Fate, Upstream
+from quorate.storage.snapshots import Snapshot
 from quorate.types import Index, Outcome, Slot
 
 log = structlog.get_logger(room="replica")
 
-StateMode = Literal["volatile", "contract"]
+StateMode = Literal["volatile", "contract", "directory"]
 State = Literal["starting", "replaying", "ready", "lagging", "down"]
 
 LAST_INDEX_CALL = b"GET /last-index HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -42,10 +45,20 @@ class LastIndex(msgspec.Struct, frozen=True):
 
 
 class Recovery:
-    """Keeps one copy of the service up and caught up; `on_ready` is told whenever `ready` may have changed."""
+    """Keeps one copy of the service up and caught up; `on_ready` is told whenever `ready` may have changed.
+
+    Without a `restorer` there are no snapshots, and the log is kept whole.
+    """
 
     def __init__(
-        self, mode: StateMode, service: Service, ordering: Ordering, applier: Applier, lane: Upstream, pool: Upstream
+        self,
+        mode: StateMode,
+        service: Service,
+        ordering: Ordering,
+        applier: Applier,
+        lane: Upstream,
+        pool: Upstream,
+        restorer: Restorer | None = None,
     ) -> None:
         self._state: State = "starting"
         self.on_ready: Callable[[bool], None] = lambda ready: None
@@ -55,6 +68,11 @@ class Recovery:
         self._applier = applier
         self._lane = lane
         self._pool = pool
+        self._restorer = restorer
+        self._choosing = True
+        """The snapshot to begin with is being chosen or restored: another one comes too late for this cycle."""
+        self._overtaken = asyncio.Event()
+        """A snapshot came that leads further than this copy."""
         self._failed: asyncio.Queue[CallFailed] = asyncio.Queue(maxsize=1)
         self._loop = asyncio.get_running_loop()
         self._awake_at = self._loop.time()
@@ -78,6 +96,11 @@ class Recovery:
         order = self._ordering.status()
         return order.last_index - self._applier.applied + max(0, order.point_known - order.point)
 
+    def begin_again(self) -> None:
+        """Start over from the newest snapshot, for it leads further than going on; say it again until it helped."""
+        if not self._choosing:
+            self._overtaken.set()
+
     async def run(self) -> None:
         """Recover for ever; ends by being cancelled."""
         try:
@@ -98,40 +121,81 @@ class Recovery:
 
     async def _cycle(self) -> None:
         """From a service to be started up to its end."""
-        await self._position()
+        while not await self._settled():
+            await asyncio.sleep(limits.BACKOFF_SECONDS_MIN)
         self._enter("replaying")
         self._applier.replaying = True
         self._applier.start()
         catching_up = asyncio.create_task(self._catch_up())
         dying = asyncio.create_task(self._service.wait_ended())
         failing = asyncio.create_task(self._unbearable_failure())
-        tasks = (catching_up, dying, failing)
+        overtaken = asyncio.create_task(self._overtaken.wait())
+        tasks = (catching_up, dying, failing, overtaken)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            why = failing.result() if failing.done() else "the service has ended"
+            why = "a snapshot leads further" if overtaken.done() else "the service has ended"
+            why = failing.result() if failing.done() else why
             log.warning("service is rebuilt", why=why, applied=self._applier.applied)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _position(self) -> None:
-        """Get a service, and take it to be where it is: at the beginning, or at its own last index."""
-        if self._mode == "volatile":
-            await self._service.start_fresh()
-            self._applier.forget()
-            return
+    async def _settled(self) -> bool:
+        """Get a service whose place in the log is known; False if that failed and has to be tried again."""
+        self._overtaken.clear()
+        self._choosing = True
+        try:
+            return await self._position()
+        except RestoreFailed as error:
+            log.error("service can't be restored", why=str(error))
+            await self._service.end()
+            return False
+        finally:
+            self._choosing = False
+
+    async def _position(self) -> bool:
+        snapshot = None if self._restorer is None else await self._restorer.newest()
+        if self._mode != "contract":
+            await self._rebuild(snapshot)
+            return True
         last = None
         while last is None:
             await self._service.wait_listening()
             last = await self._last_index()
-        if last < self._applier.applied:
-            self._applier.forget()
+        if snapshot is not None and last < snapshot.index:
+            await self._rebuild(snapshot)
+            return True
+        if last < self._applier.applied or (snapshot is not None and self._applier.applied < snapshot.index):
+            await self._remember(snapshot)
+        self._choosing = False
         while self._ordering.status().last_index < last:
+            if self._overtaken.is_set():
+                return False
             await asyncio.sleep(limits.SWEEP_SECONDS)
         self._applier.pass_over(last)
+        return True
+
+    async def _rebuild(self, snapshot: Snapshot | None) -> None:
+        """Start a service that holds nothing but the state of the snapshot, if there is one."""
+        restorer = self._restorer
+        if snapshot is None or restorer is None:
+            await self._service.start_fresh()
+        elif restorer.offline:
+            await self._service.start_fresh(lambda: restorer.restore(snapshot))
+        else:
+            await self._service.start_fresh()
+            await restorer.restore(snapshot)
+        await self._remember(snapshot)
+
+    async def _remember(self, snapshot: Snapshot | None) -> None:
+        """Have the applier stand where the snapshot was taken."""
+        if snapshot is None or self._restorer is None:
+            self._applier.forget()
+        else:
+            self._applier.load(snapshot.manifest.facts, await self._restorer.sessions(snapshot))
 
     async def _last_index(self) -> Index | None:
         """Ask a contract service how far it got; None if it does not say."""

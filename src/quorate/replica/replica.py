@@ -42,6 +42,14 @@ NOT_READY = problem(
     retryable=True,
     retry_after=1,
 )
+DISK_FULL = problem(
+    507,
+    "disk_full",
+    "The disk of this replica is all but full",
+    "ask another replica, or try again once there is room; the request was not executed",
+    retryable=True,
+    retry_after=5,
+)
 KEY_IN_FLIGHT = problem(
     409,
     "key_in_flight",
@@ -171,6 +179,8 @@ class Replica:
         request_id = secrets.token_bytes(ID_BYTES) if key is None else blake2b(key, digest_size=ID_BYTES).digest()
         fingerprint = fingerprint if key is not None else b""
         refusal = self._refusal() or self._answer_of(request_id, fingerprint)
+        if refusal is None and not self._ordering.writable:
+            refusal = Reply(DISK_FULL, 0, request_id)
         if refusal is not None:
             done(refusal)
             return
@@ -222,6 +232,13 @@ class Replica:
     def close(self) -> None:
         """Take no more calls; those under way are still answered."""
         self._closed = True
+
+    def give_up(self) -> None:
+        """Answer every call that waits for the order, which this replica will hear nothing of any more."""
+        self.close()
+        for request_id, waiter in list(self._waiters.items()):
+            self._expire(request_id, waiter)
+        self._reads.give_up()
 
     def _refusal(self, *, serving: bool = True) -> Reply | None:
         if self._closed or (serving and not self._readiness.ready):

@@ -16,7 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,9 @@ from quorate.errors import Misuse, NetworkRefused, StorageBroken
 PROBE_SECONDS = 0.02
 """Pause between looks whether a starting service listens."""
 
+Prepare = Callable[[], Awaitable[None]]
+"""Puts the service's directory in order while nothing of the service runs."""
+
 
 class Service(Protocol):
     """The process behind the upstream connections."""
@@ -36,8 +39,11 @@ class Service(Protocol):
     restarts: int
     restart_wanted: bool
 
-    async def start_fresh(self) -> None:
-        """Return once the service runs, knows nothing of the past, and listens."""
+    async def start_fresh(self, prepare: Prepare | None = None) -> None:
+        """Return once the service runs, knows nothing of the past but what `prepare` left it, and listens.
+
+        What `prepare` raises is passed on.
+        """
         ...
 
     async def wait_listening(self) -> None:
@@ -87,7 +93,7 @@ async def _accepts(address: str, port: int) -> bool | None:
 class ChildService:
     """A service started by `command`; `before_exec` runs in the child and ties its life to ours.
 
-    Args: `state_dir` is the service's own directory, emptied before each fresh start when `wipe` is set; `group_file`
+    Args: `state_dir` is the service's own directory, emptied before each start when `wipe` is set; `group_file`
     remembers the process group for the sidecar that comes after us.
     """
 
@@ -117,11 +123,11 @@ class ChildService:
         self._wipe = wipe
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start_fresh(self) -> None:
+    async def start_fresh(self, prepare: Prepare | None = None) -> None:
         """Start the process anew, ever later while it keeps dying or does not come to listen."""
         while True:
             await self._back_off()
-            await self._start()
+            await self._start(prepare)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limits.SERVICE_START_SECONDS_MAX):
                     if await self._comes_up():
@@ -168,11 +174,13 @@ class ChildService:
         """End the process."""
         await self.end()
 
-    async def _start(self) -> None:
+    async def _start(self, prepare: Prepare | None) -> None:
         await self.end()
         _kill_group_of(self._group_file)
         await self._wait_port_free()
-        self._prepare_state_dir()
+        await asyncio.to_thread(self._clear_state_dir)
+        if prepare is not None:
+            await prepare()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -186,7 +194,7 @@ class ChildService:
         self.pid = self._process.pid
         _remember_group(self._group_file, self.pid)
 
-    def _prepare_state_dir(self) -> None:
+    def _clear_state_dir(self) -> None:
         """See that the directory is there, and empty where the service must know nothing of the past."""
         if self._state_dir is None:
             return
@@ -252,8 +260,11 @@ class NeighbourService:
         self._fresh = presumed_fresh
         """It was seen not to listen since we last worked with it: whoever listens now has been started since."""
 
-    async def start_fresh(self) -> None:
+    async def start_fresh(self, prepare: Prepare | None = None) -> None:
         """Return once a neighbour listens that knows nothing of the past; its restart is asked for if need be."""
+        if prepare is not None:
+            what = "the directory of a service that somebody else starts can't be exchanged while it does not run"
+            raise Misuse(what, "let the sidecar start the service, or take another snapshot driver")
         await self.end()
         await self.wait_listening()
 

@@ -12,12 +12,16 @@ key may come back much later in a new submission, so the tombstones of keys stay
 
 from __future__ import annotations
 
+import itertools
+import struct
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from quorate import limits
+from quorate.errors import StorageBroken
 from quorate.protocols.problems import problem
 from quorate.types import Command, Index, Outcome
 
@@ -26,7 +30,7 @@ OUTCOME_OVERHEAD_BYTES = 256
 """
 
 
-class Session(msgspec.Struct, frozen=True, gc=False):
+class Session(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A request id that was executed, at which index, and what came of it."""
 
     index: Index
@@ -58,6 +62,33 @@ WINDOW_EXPIRED = problem(
 )
 
 
+Burial = tuple[Index, bytes]
+"""Up to which index a request id is remembered."""
+
+
+class _SessionSlice(msgspec.Struct, frozen=True, array_like=True, tag=0, forbid_unknown_fields=True):
+    """Sessions by request id, oldest first."""
+
+    rows: list[tuple[bytes, Session]]
+
+
+class _BurialSlice(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True):
+    """Tombstones of ids without a key, in the order in which they are forgotten."""
+
+    rows: list[Burial]
+
+
+class _KeyedBurialSlice(msgspec.Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields=True):
+    """The same of keys."""
+
+    rows: list[Burial]
+
+
+_slice_encoder = msgspec.msgpack.Encoder()
+_slice_decoder = msgspec.msgpack.Decoder(_SessionSlice | _BurialSlice | _KeyedBurialSlice)
+_LENGTH = struct.Struct(">I")
+
+
 class SessionTable:
     """Sessions by request id, oldest first, bounded by positions and by bytes."""
 
@@ -67,8 +98,8 @@ class SessionTable:
         self._bytes = 0
         self._tombstones: dict[bytes, Index] = {}
         """Request ids that were executed and whose outcome is gone, with the index up to which they are remembered."""
-        self._burials: deque[tuple[Index, bytes]] = deque()
-        self._keyed_burials: deque[tuple[Index, bytes]] = deque()
+        self._burials: deque[Burial] = deque()
+        self._keyed_burials: deque[Burial] = deque()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -102,6 +133,34 @@ class SessionTable:
         self._exhume(self._burials, index)
         self._exhume(self._keyed_burials, index)
 
+    def dump(self) -> Iterator[bytes]:
+        """Copy the table now, and yield the copy in slices, to be encoded wherever the iterator is taken.
+
+        Equal tables give equal slices. A slice ends at a multiple of SESSION_SLICE positions, so that tables at
+        different indices have most of them in common.
+        """
+        return _slices(self._sessions.copy(), self._burials.copy(), self._keyed_burials.copy())
+
+    @classmethod
+    def load(cls, data: Iterable[bytes]) -> SessionTable:
+        """Return the table whose slices are in `data`, cut anywhere. Raises `StorageBroken` on nonsense."""
+        table = cls()
+        try:
+            for one in _framed(data):
+                table._add(_slice_decoder.decode(one))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise StorageBroken(f"session table of a snapshot does not decode: {error}") from error
+        return table
+
+    def _add(self, part: _SessionSlice | _BurialSlice | _KeyedBurialSlice) -> None:
+        if isinstance(part, _SessionSlice):
+            self._sessions.update(part.rows)
+            self._order.extend(request_id for request_id, _ in part.rows)
+            self._bytes += sum(_weight(session.outcome) for _, session in part.rows)
+        else:
+            self._tombstones.update((request_id, until) for until, request_id in part.rows)
+            (self._keyed_burials if isinstance(part, _KeyedBurialSlice) else self._burials).extend(part.rows)
+
     def _oldest(self) -> Index:
         return self._sessions[self._order[0]].index
 
@@ -122,3 +181,32 @@ class SessionTable:
 
 def _weight(outcome: Outcome) -> int:
     return len(outcome.head) + len(outcome.body) + OUTCOME_OVERHEAD_BYTES
+
+
+def _slices(sessions: dict[bytes, Session], burials: deque[Burial], keyed: deque[Burial]) -> Iterator[bytes]:
+    """Yield the table in slices, each with its length before it."""
+    for _, rows in itertools.groupby(sessions.items(), lambda row: row[1].index // limits.SESSION_SLICE):
+        yield _frame(_SessionSlice(list(rows)))
+    for kind, buried in ((_BurialSlice, burials), (_KeyedBurialSlice, keyed)):
+        for _, graves in itertools.groupby(buried, lambda row: row[0] // limits.SESSION_SLICE):
+            yield _frame(kind(list(graves)))
+
+
+def _frame(part: _SessionSlice | _BurialSlice | _KeyedBurialSlice) -> bytes:
+    data = _slice_encoder.encode(part)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _framed(data: Iterable[bytes]) -> Iterator[memoryview]:
+    """Cut a stream into what `_frame` made."""
+    buffer = bytearray()
+    for piece in data:
+        buffer += piece
+        while len(buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                break
+            yield memoryview(bytes(buffer[_LENGTH.size : end]))
+            del buffer[:end]
+    if buffer:
+        raise StorageBroken("session table of a snapshot is cut short")

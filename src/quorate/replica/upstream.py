@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -238,12 +239,19 @@ class Upstream:
     async def _try_to_connect(self) -> tuple[Connection | None, str]:
         try:
             async with asyncio.timeout(limits.SERVICE_CONNECT_SECONDS_MAX):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._http, self._depth), self._host, self._port
-                )
+                while True:
+                    try:
+                        _, connection = await self._loop.create_connection(
+                            lambda: Connection(self._http, self._depth), self._host, self._port
+                        )
+                    except OSError as error:
+                        if error.errno not in (errno.EMFILE, errno.ENFILE):
+                            raise
+                        await asyncio.sleep(limits.SWEEP_SECONDS)  # our want of descriptors is not the service's fault
+                    else:
+                        return connection, ""
         except OSError as error:  # TimeoutError is one of them
             return None, f"cannot connect to the service: {error.strerror or error!r}"
-        return connection, ""
 
     def _start_queued(self) -> None:
         if self._queue and (self._idle or len(self._full) + len(self._connecting) < self._connections_max):

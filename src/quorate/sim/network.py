@@ -15,13 +15,18 @@ from typing import NamedTuple
 from quorate.sim.clock import TICK, Clock
 from quorate.sim.swarm import Fault, Faults
 from quorate.types import ReplicaId
+from quorate.wire import Channel
 
 DELAY_TICKS_MAX = 10
 REORDER_TICKS_MAX = 4
 DUPLICATE_TICKS_MAX = 100
+STALE_TICKS_MAX = 600
+SLOW_LINK_TICKS_MAX = 20
 
 Link = tuple[ReplicaId, ReplicaId]
 """Sender and receiver."""
+
+Receiver = Callable[[ReplicaId, Channel, bytes], None]
 
 
 class Cut(NamedTuple):
@@ -40,15 +45,17 @@ class Network:
         self._faults = faults
         self._latency = latency
         self._cuts: list[Cut] = []
+        self._slow: dict[Link, int] = {}
+        """How much longer a link takes."""
         self._arrival_last: dict[Link, int] = {}
-        self._receivers: dict[ReplicaId, Callable[[ReplicaId, bytes], None]] = {}
+        self._receivers: dict[ReplicaId, Receiver] = {}
         self.sent = 0
 
-    def attach(self, replica: ReplicaId, receive: Callable[[ReplicaId, bytes], None]) -> None:
-        """Let `receive(sender, data)` take what is sent to `replica`."""
+    def attach(self, replica: ReplicaId, receive: Receiver) -> None:
+        """Let `receive(sender, channel, data)` take what is sent to `replica`."""
         self._receivers[replica] = receive
 
-    def send(self, sender: ReplicaId, receiver: ReplicaId, data: bytes) -> None:
+    def send(self, sender: ReplicaId, receiver: ReplicaId, channel: Channel, data: bytes) -> None:
         """Carry `data`, if the faults let it pass."""
         self.sent += 1
         link = (sender, receiver)
@@ -58,10 +65,12 @@ class Network:
                 return
         if self._faults.strikes(Fault.LOSS):
             return
-        arrive = partial(self._receivers[receiver], sender, data)
+        arrive = partial(self._receivers[receiver], sender, channel, data)
         self._clock.after(self._delay(link), arrive)
         if self._faults.strikes(Fault.DUPLICATE):
             self._clock.after(self._rng.randint(1, DUPLICATE_TICKS_MAX * TICK), arrive)
+        if self._faults.strikes(Fault.STALE):
+            self._clock.after(self._rng.randint(DUPLICATE_TICKS_MAX * TICK, STALE_TICKS_MAX * TICK), arrive)
 
     def _delay(self, link: Link) -> int:
         now = self._clock.now
@@ -70,6 +79,9 @@ class Network:
         arrival = now + self._rng.randint(*self._latency)
         if self._faults.strikes(Fault.DELAY):
             arrival += self._rng.randint(TICK // 2, DELAY_TICKS_MAX * TICK)
+        if link in self._slow:
+            self._faults.hit(Fault.SLOW_LINK)
+            arrival += self._slow[link]
         arrival = max(arrival, self._arrival_last.get(link, 0) + 1)
         self._arrival_last[link] = arrival
         return arrival - now
@@ -83,6 +95,14 @@ class Network:
         if cut in self._cuts:
             self._cuts.remove(cut)
 
+    def slow(self, link: Link, more: int) -> None:
+        """Let a link take `more` time for each message, or as before if that is 0."""
+        if more:
+            self._slow[link] = more
+        else:
+            self._slow.pop(link, None)
+
     def heal(self) -> None:
-        """End every partition."""
+        """End every partition, and let every link be as fast as it was."""
         self._cuts.clear()
+        self._slow.clear()

@@ -1,7 +1,8 @@
 """Runs seeds and reports: `quorate sim --seeds N` a batch on all processors, `quorate sim --seed K` one, to replay it.
 
-A failure names the seed, the invariant, the last that happened and the command that brings it back. A batch also fails
-if a class of faults that its seeds brought never struck: such a run would prove less than it seems to.
+A failing seed is minimised; what is told of it is the seed, the invariant, the last that happened in the smallest run
+that fails the same way, and the command that brings it back. A batch also fails if a class of faults struck too seldom:
+such a run would prove less than it seems to.
 """
 
 from __future__ import annotations
@@ -9,43 +10,46 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from quorate.consensus.paxos.messages import PaxosMessage
-from quorate.consensus.paxos.node import PaxosCore
 from quorate.limits import TICK_SECONDS
-from quorate.sim.machine import CoreFactory
-from quorate.sim.swarm import Fault, draw
-from quorate.sim.world import Report, World
-from quorate.wire import MessageCodec
+from quorate.sim.minimise import minimise
+from quorate.sim.scenario import Scenario, run
+from quorate.sim.swarm import HITS_PER_SEED_MIN, Fault
+from quorate.sim.world import Report
 
 SEEDS_AT_ONCE = 8
-"""Seeds handed to a processor at a time: enough to make the hand-over cheap, few enough to keep both busy."""
+"""Seeds handed to a processor at a time: enough to make the hand-over cheap, few enough to keep all busy."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def main(seeds: int, seed: int | None) -> int:
-    """Run seeds 1 to `seeds`, or `seed` alone, and print what was seen. Returns 0 if all is well, else 1."""
-    if seed is None:
-        reports = run_batch(range(1, seeds + 1))
-        lines, failures = totals(reports), [*failed(reports), *idle(reports)]
-    else:
-        reports = [run_seed(seed)]
-        lines = [str(draw(seed)), *totals(reports), f"transcript {reports[0].digest}"]
-        failures = failed(reports)
-    print("\n".join(lines + failures))  # noqa: T201 - the output of the command
+def batch(core: str, seeds: int) -> int:
+    """Run seeds 1 to `seeds`, and print what was seen. Returns 0 if all is well, else 1."""
+    scenarios = [Scenario(core, seed) for seed in range(1, seeds + 1)]
+    reports = spread(run, scenarios)
+    failures = [*failed(scenarios, reports), *rare(reports)]
+    print("\n".join([*totals(reports), *failures]))  # noqa: T201 - the output of the command
     return 1 if failures else 0
 
 
-def run_seed(seed: int, factory: CoreFactory = PaxosCore) -> Report:
-    """Run the world of one seed."""
-    return World(draw(seed), factory, MessageCodec(PaxosMessage)).run()
+def replay(scenario: Scenario) -> int:
+    """Run one scenario, and print what was seen. Returns 0 if all is well, else 1."""
+    report = run(scenario)
+    told = [str(scenario.swarm()), *totals([report]), f"transcript {report.digest}", *report.last]
+    if report.failure:
+        told.append(f"FAILED: {report.failure}")
+    print("\n".join(told))  # noqa: T201 - the output of the command
+    return 1 if report.failure else 0
 
 
-def run_batch(seeds: Sequence[int]) -> list[Report]:
-    """Run the worlds of all `seeds` on all processors; the reports come in the order of the seeds."""
+def spread(work: Callable[[Task], Result], tasks: Iterable[Task], at_once: int = SEEDS_AT_ONCE) -> list[Result]:
+    """Work on tasks on all processors, `at_once` handed over at a time; the results come in their order."""
     # Fresh interpreters: a fork would copy whatever threads and locks the caller holds.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        return pool.map(run_seed, seeds, chunksize=SEEDS_AT_ONCE)
+        return pool.map(work, tasks, chunksize=at_once)
 
 
 def totals(reports: Sequence[Report]) -> list[str]:
@@ -56,32 +60,42 @@ def totals(reports: Sequence[Report]) -> list[str]:
     return [
         f"seeds {len(reports)}, simulated {ticks * TICK_SECONDS / 3600:.2f} cluster-hours ({ticks} ticks)",
         ", ".join(sums),
-        "faults hit: " + ", ".join(f"{fault} {hits[fault]}" for fault in Fault if fault in hits),
+        f"faults hit {sum(hits.values())}: " + ", ".join(f"{fault} {hits[fault]}" for fault in Fault if fault in hits),
         f"slowest healing {max(report.healing_ticks for report in reports)} ticks",
     ]
 
 
-_SUMMED = ("commands", "slots", "reads", "elections", "messages")
+_SUMMED = (
+    *("commands", "slots", "reads", "retries", "histories", "elections"),
+    *("changes", "snapshots", "installs", "messages"),
+)
 
 
-def failed(reports: Sequence[Report]) -> list[str]:
-    """Return the first failure in full and the seeds of all; nothing if there is none."""
-    failures = [report for report in reports if report.failure]
+def failed(scenarios: Sequence[Scenario], reports: Sequence[Report]) -> list[str]:
+    """Return the first failure in full, made as small as possible, and the seeds of all; nothing if there is none."""
+    failures = [(scenario, report) for scenario, report in zip(scenarios, reports, strict=True) if report.failure]
     if not failures:
         return []
-    first = failures[0]
+    scenario, first = failures[0]
+    smallest, report = minimise(scenario, first, run)
     return [
-        *first.last,
+        *report.last,
         f"FAILED: seed {first.seed}, {first.replicas} replicas: {first.failure}",
-        f"replay it with: quorate sim --seed {first.seed}",
-        f"failing seeds ({len(failures)}): {' '.join(str(report.seed) for report in failures)}",
+        f"replay it with: {scenario.command()}",
+        f"minimised, on {smallest.swarm()}: {report.failure}",
+        f"replay that with: {smallest.command()}",
+        f"failing seeds ({len(failures)}): {' '.join(str(scenario.seed) for scenario, _ in failures)}",
     ]
 
 
-def idle(reports: Sequence[Report]) -> list[str]:
-    """Return a line for each fault that some seed brought and that never struck."""
+def rare(reports: Sequence[Report]) -> list[str]:
+    """Return a line for each class of faults that struck too seldom for so many seeds."""
+    hits = _hits(reports)
+    least = max(1, int(len(reports) * HITS_PER_SEED_MIN))
     return [
-        f"FAILED: no {fault} ever struck: more seeds are needed" for fault, hits in _hits(reports).items() if not hits
+        f"FAILED: {fault} struck {hits[fault]} times, {least} are needed: more seeds, or a simulator that is broken"
+        for fault in Fault
+        if hits[fault] < least
     ]
 
 

@@ -10,11 +10,15 @@ from tests.consensus.conversation import ballot, value, vote
 from quorate import limits
 from quorate.consensus.core import Recovered
 from quorate.consensus.paxos.acceptor import Acceptor
-from quorate.types import NO_BALLOT, Slot, Vote
+from quorate.types import NO_BALLOT, NO_BASE, Ballot, Slot, Vote
+
+
+def recovered(promised: Ballot, votes: dict[Slot, Vote], chosen: Slot) -> Acceptor:
+    return Acceptor(Recovered(promised, votes, chosen, NO_BALLOT, NO_BASE, None))
 
 
 def fresh() -> Acceptor:
-    return Acceptor(Recovered(NO_BALLOT, {}, 0))
+    return recovered(NO_BALLOT, {}, 0)
 
 
 def test_a_fresh_acceptor_has_nothing_to_persist() -> None:
@@ -88,7 +92,7 @@ def test_two_values_in_one_slot_of_one_ballot_are_a_broken_invariant() -> None:
 
 
 def test_what_was_recovered_is_remembered_and_not_persisted_again() -> None:
-    acceptor = Acceptor(Recovered(ballot(3, 2), {5: vote(2, 1, "e")}, 4))
+    acceptor = recovered(ballot(3, 2), {5: vote(2, 1, "e")}, 4)
     assert not acceptor.promise(ballot(3, 1))
     assert acceptor.votes == {5: vote(2, 1, "e")}
     assert acceptor.take_changes() is None

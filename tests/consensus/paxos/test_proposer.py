@@ -1,16 +1,18 @@
-"""The proposer: phase 1 once, then a window of values; bounded in what it holds."""
+"""The proposer: phase 1 for all slots at once, and again behind a change of membership; then values slot by slot."""
 
 from __future__ import annotations
 
 import pytest
-from tests.consensus.conversation import ONE, THREE, TWO, ballot, value, vote
+from tests.consensus.conversation import FOUR, ONE, THREE, TWO, ballot, members, value, vote
 
 from quorate import limits
 from quorate.consensus.paxos.messages import Promise
 from quorate.consensus.paxos.proposer import Phase, Proposer
-from quorate.types import NOOP, Batch, Slot, Vote
+from quorate.types import NOOP, ReplicaId, Slot, Vote
 
 MINE = ballot(2, 1)
+VOTERS = (ONE, TWO, THREE)
+CHANGE = members(1, 2, 3, version=1, learners=(4,)).batch()
 
 
 def promise(chosen: Slot = 0, votes: tuple[tuple[Slot, Vote], ...] = ()) -> Promise:
@@ -18,125 +20,122 @@ def promise(chosen: Slot = 0, votes: tuple[tuple[Slot, Vote], ...] = ()) -> Prom
 
 
 def preparing() -> Proposer:
-    proposer = Proposer((ONE, TWO, THREE))
+    proposer = Proposer()
     proposer.prepare(MINE)
     return proposer
 
 
-def leading(chosen: Slot = 0) -> Proposer:
+def promised(*promises: tuple[ReplicaId, Promise]) -> Proposer:
     proposer = preparing()
-    proposer.on_promise(ONE, promise(chosen))
-    proposer.on_promise(TWO, promise(chosen))
+    for sender, each in promises:
+        proposer.on_promise(sender, each, VOTERS)
+    return proposer
+
+
+def leading(chosen: Slot = 0) -> Proposer:
+    proposer = promised((ONE, promise(chosen)), (TWO, promise(chosen)))
     assert proposer.lead(chosen) == []
     return proposer
 
 
+# --- phase 1 ---------------------------------------------------------------------------------------------------------
+
+
 def test_a_quorum_of_promises_completes_phase_1() -> None:
     proposer = preparing()
-    assert not proposer.on_promise(ONE, promise())
-    assert proposer.on_promise(TWO, promise())
+    assert not proposer.on_promise(ONE, promise(), VOTERS)
+    assert proposer.on_promise(TWO, promise(), VOTERS)
     assert proposer.phase is Phase.RECOVERING
+    assert set(proposer.promisers()) == {ONE, TWO}
 
 
 def test_the_same_promise_twice_counts_once() -> None:
-    proposer = preparing()
-    assert not proposer.on_promise(TWO, promise())
-    assert not proposer.on_promise(TWO, promise())
-    assert proposer.phase is Phase.PREPARING
+    assert promised((TWO, promise()), (TWO, promise())).phase is Phase.PREPARING
+
+
+def test_a_learners_promise_does_not_count() -> None:
+    assert promised((ONE, promise()), (FOUR, promise())).phase is Phase.PREPARING
 
 
 def test_promises_of_another_ballot_and_late_ones_are_ignored() -> None:
-    proposer = preparing()
-    assert not proposer.on_promise(TWO, Promise(ballot(1, 1), 0, ()))
-    assert not proposer.on_promise(THREE, Promise(ballot(1, 1), 0, ()))
-    proposer.on_promise(ONE, promise())
-    proposer.on_promise(TWO, promise())
-    assert not proposer.on_promise(THREE, promise(chosen=99))
+    other = Promise(ballot(1, 1), 0, ())
+    assert promised((TWO, other), (THREE, other)).phase is Phase.PREPARING
+    proposer = promised((ONE, promise()), (TWO, promise()), (THREE, promise(chosen=99)))
     assert proposer.may_lead(chosen=0)
 
 
-def test_a_ballot_is_never_prepared_twice() -> None:
+def test_a_ballot_below_ours_is_never_prepared() -> None:
     with pytest.raises(AssertionError):
-        preparing().prepare(MINE)
+        preparing().prepare(ballot(1, 3))
+
+
+def test_our_own_ballot_prepared_again_starts_from_no_promises() -> None:
+    proposer = promised((ONE, promise()))
+    proposer.prepare(MINE)
+    assert not proposer.on_promise(TWO, promise(), VOTERS)
 
 
 def test_nothing_is_proposed_below_the_longest_promised_prefix() -> None:
-    proposer = preparing()
-    proposer.on_promise(ONE, promise(chosen=3))
-    proposer.on_promise(TWO, promise(chosen=5))
+    proposer = promised((ONE, promise(chosen=3)), (TWO, promise(chosen=5)))
     assert not proposer.may_lead(chosen=3)
     assert not proposer.may_lead(chosen=4)
     assert proposer.may_lead(chosen=5)
 
 
 def test_each_open_slot_gets_the_vote_of_the_highest_ballot_and_holes_a_no_op() -> None:
-    proposer = preparing()
-    proposer.on_promise(ONE, promise(2, ((3, vote(1, 1, "old")), (5, vote(1, 3, "new")))))
-    proposer.on_promise(TWO, promise(2, ((3, vote(1, 2, "newer")), (5, vote(1, 2, "old")))))
+    proposer = promised(
+        (ONE, promise(2, ((3, vote(1, 1, "old")), (5, vote(1, 3, "new"))))),
+        (TWO, promise(2, ((3, vote(1, 2, "newer")), (5, vote(1, 2, "old"))))),
+    )
     assert proposer.lead(chosen=2) == [(3, value("newer")), (4, NOOP), (5, value("new"))]
     assert proposer.phase is Phase.LEADING
 
 
 def test_votes_in_slots_that_became_chosen_meanwhile_are_left_out() -> None:
-    proposer = preparing()
-    proposer.on_promise(ONE, promise(0, ((1, vote(1, 1, "a")), (2, vote(1, 1, "b")))))
-    proposer.on_promise(TWO, promise(1))
+    proposer = promised((ONE, promise(0, ((1, vote(1, 1, "a")), (2, vote(1, 1, "b"))))), (TWO, promise(1)))
     assert proposer.lead(chosen=1) == [(2, value("b"))]
 
 
-def test_what_waits_shares_one_value() -> None:
-    proposer = leading()
-    for name in "abc":
-        assert proposer.enqueue(value(name))
-    assert proposer.next_batch(chosen=0) == Batch(3, b"abc")
-    assert proposer.next_batch(chosen=0) is None
+def test_nothing_behind_a_change_of_membership_is_adopted_with_it() -> None:
+    votes = ((1, vote(1, 1, "a")), (2, Vote(ballot(1, 1), CHANGE)), (3, vote(1, 1, "c")))
+    proposer = promised((ONE, promise(0, votes)), (TWO, promise()))
+    assert proposer.lead(chosen=0) == [(1, value("a")), (2, CHANGE)]
 
 
-def test_a_value_ends_before_the_batch_that_would_make_it_too_large() -> None:
-    proposer = leading()
-    half = b"x" * (limits.BATCH_BYTES_MAX // 2)
-    for payload in (half, half, b"y"):
-        proposer.enqueue(Batch(1, payload))
-    assert proposer.next_batch(chosen=0) == Batch(2, half + half)
-    assert proposer.next_batch(chosen=0) == Batch(1, b"y")
+def test_a_vote_for_a_change_that_a_higher_ballot_replaced_bars_nothing() -> None:
+    proposer = promised(
+        (ONE, promise(0, ((1, Vote(ballot(1, 1), CHANGE)), (2, vote(1, 2, "b"))))),
+        (TWO, promise(0, ((1, vote(1, 2, "a")),))),
+    )
+    assert proposer.lead(chosen=0) == [(1, value("a")), (2, value("b"))]
 
 
-def test_a_batch_larger_than_the_bound_travels_alone() -> None:
-    proposer = leading()
-    large = Batch(1, b"x" * (limits.BATCH_BYTES_MAX + 1))
-    for batch in (large, value("a")):
-        proposer.enqueue(batch)
-    assert proposer.next_batch(chosen=0) == large
-    assert proposer.next_batch(chosen=0) == value("a")
+def test_a_candidacy_that_makes_no_progress_is_overdue() -> None:
+    proposer = preparing()
+    patience = limits.ELECTION_TICKS_MIN
+    assert not any(proposer.phase_overdue() for _ in range(patience))
+    proposer.made_progress()
+    assert not any(proposer.phase_overdue() for _ in range(patience))
+    assert proposer.phase_overdue()
 
 
-def test_the_pipeline_bounds_the_slots_in_flight() -> None:
+# --- phase 2 ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_slot_follows_the_last_one_proposed_in() -> None:
     proposer = leading(chosen=7)
-    for slot in range(8, 8 + limits.AHEAD_SLOTS):
-        proposer.enqueue(value("a"))
-        assert proposer.next_batch(chosen=7) is not None
-        proposer.sent(slot)
-    proposer.enqueue(value("b"))
-    assert proposer.next_batch(chosen=7) is None
-    assert proposer.next_batch(chosen=8) == value("b")
+    assert proposer.next_slot == 8
+    proposer.sent(8)
+    proposer.sent(9)
+    proposer.sent(8)
+    assert proposer.next_slot == 10
 
 
-def test_commands_past_the_bound_are_declined_until_there_is_room() -> None:
-    proposer = leading()
-    large = Batch(1, b"x" * limits.PENDING_BYTES_MAX)
-    assert proposer.enqueue(large)
-    assert not proposer.enqueue(value("a"))
-    proposer.next_batch(chosen=0)
-    assert proposer.enqueue(value("a"))
-
-
-def test_who_resigns_drops_what_waits_and_what_is_in_flight() -> None:
+def test_who_resigns_drops_what_is_in_flight() -> None:
     proposer = leading()
     proposer.sent(1)
-    proposer.enqueue(value("a"))
     proposer.resign()
     assert proposer.phase is Phase.IDLE
-    assert proposer.next_batch(chosen=0) is None
     assert [proposer.overdue_slots() for _ in range(limits.RESEND_TICKS + 1)][-1] == []
 
 
@@ -160,12 +159,3 @@ def test_a_slot_that_was_sent_again_or_closed_is_not_overdue() -> None:
     proposer.sent(1)
     proposer.closed(2)
     assert proposer.overdue_slots() == []
-
-
-def test_a_candidacy_that_makes_no_progress_is_overdue() -> None:
-    proposer = preparing()
-    patience = limits.ELECTION_TICKS_MIN
-    assert not any(proposer.phase_overdue() for _ in range(patience))
-    proposer.made_progress()
-    assert not any(proposer.phase_overdue() for _ in range(patience))
-    assert proposer.phase_overdue()

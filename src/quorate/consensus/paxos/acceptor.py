@@ -47,8 +47,9 @@ class Acceptor:
         self._changed.append((slot, vote))
 
     def forget(self, chosen: Slot) -> None:
-        """Drop from memory the slot that the chosen prefix has just reached; the store keeps it."""
-        self.votes.pop(chosen, None)
+        """Drop from memory what the chosen prefix has just reached; the store keeps it."""
+        for slot in [slot for slot in self.votes if slot <= chosen]:
+            del self.votes[slot]
 
     def within_window(self, slot: Slot, chosen: Slot) -> bool:
         """Say whether a vote in `slot` keeps memory bounded."""

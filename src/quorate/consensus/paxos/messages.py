@@ -1,8 +1,7 @@
 """What Multi-Paxos replicas say to each other: one small type per message.
 
 The letters of the papers: Prepare is 1a, Promise 1b, Accept 2a, Accepted 2b ("Paxos Made Simple" §2.2). Canvass and
-Support ask, before a ballot is spent, whether it could win; Preempted tells a proposer of a higher ballot; Learn and
-Learned are catch-up; ReadQuery and ReadAnswer carry read barriers.
+Support ask, before a ballot is spent, whether it could win; Preempted tells a proposer of a higher ballot.
 """
 
 from __future__ import annotations
@@ -12,34 +11,31 @@ from typing import Annotated
 import msgspec
 
 from quorate import limits
+from quorate.consensus.messages import Message, SharedMessage
 from quorate.types import Ballot, Batch, Slot, Vote
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
-    """Base of the tagged union."""
-
-
-class Canvass(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+class Canvass(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=16):
     """Would you promise `ballot`? `chosen` is the candidate's prefix, so that a laggard is not helped into office."""
 
     ballot: Ballot
     chosen: Slot
 
 
-class Support(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+class Support(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=17):
     """I would promise `ballot`. It binds to nothing."""
 
     ballot: Ballot
 
 
-class Prepare(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+class Prepare(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=18):
     """1a, for every slot from `first` on at once."""
 
     ballot: Ballot
     first: Slot
 
 
-class Promise(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+class Promise(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=19):
     """1b: I will accept nothing below `ballot`; my votes above `chosen`, my chosen prefix, are these."""
 
     ballot: Ballot
@@ -47,7 +43,7 @@ class Promise(Message, frozen=True, array_like=True, forbid_unknown_fields=True,
     votes: Annotated[tuple[tuple[Slot, Vote], ...], msgspec.Meta(max_length=limits.WINDOW_SLOTS)]
 
 
-class Accept(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+class Accept(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=20):
     """2a: vote for `batch` in `slot`; the leader knows everything up to `chosen` to be chosen."""
 
     ballot: Ballot
@@ -56,20 +52,20 @@ class Accept(Message, frozen=True, array_like=True, forbid_unknown_fields=True, 
     chosen: Slot
 
 
-class Accepted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+class Accepted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=21):
     """2b, told to every learner directly."""
 
     ballot: Ballot
     slot: Slot
 
 
-class Preempted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+class Preempted(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=22):
     """Refusal of a ballot: I have promised `ballot`, which is higher."""
 
     ballot: Ballot
 
 
-class Heartbeat(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
+class Heartbeat(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=23):
     """The leader of `ballot` is alive; `round` numbers the confirmations that read barriers wait for."""
 
     ballot: Ballot
@@ -77,7 +73,7 @@ class Heartbeat(Message, frozen=True, array_like=True, forbid_unknown_fields=Tru
     round: int
 
 
-class HeartbeatAck(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=9):
+class HeartbeatAck(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=24):
     """I have promised no ballot above `ballot`, as of `round`; my own prefix ends at `chosen`."""
 
     ballot: Ballot
@@ -85,41 +81,6 @@ class HeartbeatAck(Message, frozen=True, array_like=True, forbid_unknown_fields=
     round: int
 
 
-class Forward(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=10):
-    """Commands from a follower's clients, for the leader to propose."""
-
-    batch: Batch
-
-
-class Learn(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=11):
-    """Send me chosen values from `first` on."""
-
-    first: Slot
-
-
-class Learned(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=12):
-    """Chosen values of the slots `first`, `first + 1`, …; `chosen` is the sender's prefix."""
-
-    first: Slot
-    votes: Annotated[tuple[Vote, ...], msgspec.Meta(max_length=limits.LEARN_SLOTS_MAX)]
-    chosen: Slot
-
-
-class ReadQuery(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=13):
-    """Which slot must I have applied to read? I have promised no ballot above `ballot`. `query` names the question."""
-
-    query: int
-    ballot: Ballot
-
-
-class ReadAnswer(Message, frozen=True, array_like=True, forbid_unknown_fields=True, tag=14):
-    """The answer to `query`: apply up to `slot`."""
-
-    query: int
-    slot: Slot
-
-
 PaxosMessage = (
-    Canvass | Support | Prepare | Promise | Accept | Accepted | Preempted | Heartbeat | HeartbeatAck
-    | Forward | Learn | Learned | ReadQuery | ReadAnswer
-)  # fmt: skip
+    SharedMessage | Canvass | Support | Prepare | Promise | Accept | Accepted | Preempted | Heartbeat | HeartbeatAck
+)

@@ -5,6 +5,10 @@ know longer prefixes than we do; then the gap is closed by catch-up first (phase
 chosen and must not be proposed in. After that every open slot gets the vote with the highest ballot among the
 promises (P2c), holes get no-ops, and the window is open for new commands.
 
+Who votes in a slot is known only once every slot before it is chosen. So a leader proposes nothing behind a change of
+membership that is not chosen, and once it is, runs phase 1 again among those who vote from there on, under the same
+ballot: every slot behind it is new to that ballot.
+
 Rule the learners rely on: while LEADING, the prefix grows only by slots proposed under this ballot. A leader that
 learns of a higher ballot, from whatever message, resigns before anything else, and catch-up answers are not taken
 while LEADING.
@@ -13,12 +17,12 @@ while LEADING.
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections.abc import Collection
 
 from quorate import limits
 from quorate.consensus.paxos.messages import Promise
 from quorate.consensus.quorum import is_quorum
-from quorate.types import NO_BALLOT, NOOP, Ballot, Batch, ReplicaId, Slot, Vote
+from quorate.types import NO_BALLOT, NOOP, Ballot, Batch, Membership, ReplicaId, Slot, Vote
 
 
 class Phase(enum.Enum):
@@ -31,45 +35,49 @@ class Phase(enum.Enum):
 
 
 class Proposer:
-    """One replica's attempt at leadership, and the commands that wait for a slot."""
+    """One replica's attempt at leadership."""
 
-    def __init__(self, members: tuple[ReplicaId, ...]) -> None:
-        self._members = len(members)
+    def __init__(self) -> None:
         self.phase = Phase.IDLE
         self.ballot: Ballot = NO_BALLOT
         self.next_slot: Slot = 0
         """The first slot nothing was proposed in; meaningful while LEADING."""
         self._promises: dict[ReplicaId, Promise] = {}
         self._phase_ticks = 0
-        self._pending: deque[Batch] = deque()
-        self._pending_bytes = 0
         self._open_ticks: dict[Slot, int] = {}
         """Ticks since each slot in flight was last sent."""
 
     # --- phase 1 -----------------------------------------------------------------------------------------------------
 
     def prepare(self, ballot: Ballot) -> None:
-        """Start phase 1 of a ballot higher than any seen."""
-        assert ballot > self.ballot
+        """Start phase 1 of a ballot higher than any seen, or again of our own for slots that are new to it."""
+        assert ballot >= self.ballot
         self.phase, self.ballot, self._phase_ticks = Phase.PREPARING, ballot, 0
         self._promises = {}
 
-    def on_promise(self, sender: ReplicaId, promise: Promise) -> bool:
+    def on_promise(self, sender: ReplicaId, promise: Promise, voters: tuple[ReplicaId, ...]) -> bool:
         """Take a promise; return True when it completes the quorum."""
         if self.phase is not Phase.PREPARING or promise.ballot != self.ballot:
             return False
         self._promises[sender] = promise
-        if not is_quorum(self._promises, self._members):
+        if not is_quorum(self._promises, voters):
             return False
         self.phase, self._phase_ticks = Phase.RECOVERING, 0
         return True
+
+    def promisers(self) -> Collection[ReplicaId]:
+        """Return who has promised."""
+        return self._promises.keys()
 
     def may_lead(self, chosen: Slot) -> bool:
         """Say whether our prefix has reached the longest one promised, so that proposing may begin."""
         return self.phase is Phase.RECOVERING and chosen >= max(p.chosen for p in self._promises.values())
 
     def lead(self, chosen: Slot) -> list[tuple[Slot, Batch]]:
-        """Begin to lead; return what must be proposed in the open slots, holes filled with no-ops (P2c)."""
+        """Begin to lead; return what must be proposed in the open slots, holes filled with no-ops (P2c).
+
+        What lies behind a change of membership is left out: phase 1 will be run again for it.
+        """
         votes: dict[Slot, Vote] = {}
         for promise in self._promises.values():
             for slot, vote in promise.votes:
@@ -77,15 +85,17 @@ class Proposer:
                     votes[slot] = vote
         self.phase, self._promises = Phase.LEADING, {}
         self.next_slot = chosen + 1
-        open_slots = range(self.next_slot, max(votes, default=0) + 1)
-        return [(slot, votes[slot].batch if slot in votes else NOOP) for slot in open_slots]
+        adopted = []
+        for slot in range(self.next_slot, max(votes, default=0) + 1):
+            adopted.append((slot, votes[slot].batch if slot in votes else NOOP))
+            if Membership.of(adopted[-1][1]):
+                break
+        return adopted
 
     def resign(self) -> None:
-        """Give up leadership or candidacy. Commands without a slot are dropped: their submitters still hold them."""
+        """Give up leadership or candidacy."""
         self.phase = Phase.IDLE
         self._promises = {}
-        self._pending.clear()
-        self._pending_bytes = 0
         self._open_ticks.clear()
 
     def phase_overdue(self) -> bool:
@@ -98,28 +108,6 @@ class Proposer:
         self._phase_ticks = 0
 
     # --- phase 2 -----------------------------------------------------------------------------------------------------
-
-    def enqueue(self, batch: Batch) -> bool:
-        """Hold commands until the window has room; False when the bound is reached and they are declined."""
-        if self._pending_bytes + len(batch.payload) > limits.PENDING_BYTES_MAX:
-            return False
-        self._pending.append(batch)
-        self._pending_bytes += len(batch.payload)
-        return True
-
-    def next_batch(self, chosen: Slot) -> Batch | None:
-        """Merge whatever waits into the next value, if few enough batches are in flight."""
-        if not self._pending or self.next_slot > chosen + limits.AHEAD_SLOTS:
-            return None
-        parts: list[bytes] = []
-        size = length = 0
-        while self._pending and (not parts or length + len(self._pending[0].payload) <= limits.BATCH_BYTES_MAX):
-            batch = self._pending.popleft()
-            size += batch.size
-            length += len(batch.payload)
-            parts.append(batch.payload)
-        self._pending_bytes -= length
-        return Batch(size, b"".join(parts))
 
     def sent(self, slot: Slot) -> None:
         """Note that Accept for `slot` was just sent."""
