@@ -175,8 +175,19 @@ def test_a_backup_does_not_change_with_its_original() -> None:
     backup = image.copied()
     image.apply(persist(1))
     assert (backup.commits, backup.votes) == (0, {})
-    other = Image(acquaintances={ReplicaId(1): (1, 1)})
-    assert other.believes(ReplicaId(1), image)
-    assert not other.believes(ReplicaId(1), backup)
-    assert not other.believes(ReplicaId(1), Image(store=-1, commits=9))
-    assert other.believes(ReplicaId(2), backup)
+
+
+def test_a_disk_is_believed_if_it_is_no_less_than_it_was_when_it_is_opened() -> None:
+    peer, image, other = ReplicaId(1), Image(store=1), Image()
+    image.open(1)
+    backup = image.copied()
+    image.apply(persist(1))
+    assert other.believes(peer, image)
+    other.meet(peer, image)
+    assert other.believes(peer, image)
+    image.open(2)
+    assert other.believes(peer, image)
+    assert not other.believes(peer, Image(store=-1, commits=9))
+    backup.open(2)
+    backup.apply(persist(1))  # as many commits as were seen, but not the same
+    assert not other.believes(peer, backup)

@@ -373,7 +373,11 @@ class Member(ABC):
             return "another change is under way; ask again"
         if self._office.successor is not None:
             return HANDING_OVER
-        return changes.refusal(self._membership, change, self._office.heard() | {self._me})
+        refusal = changes.refusal(self._membership, change, self._office.heard() | {self._me})
+        others = changes.refusal(self._membership, change, self._membership.members)
+        if refusal and not others and not self._office.knows_the_living():
+            return f"{refusal} so far; ask again"
+        return refusal
 
     def _changes(self) -> bool:
         return self._office.wanted is not None or self._office.changing > self._chosen

@@ -43,11 +43,12 @@ class Office:
         self.successor: ReplicaId | None = None
         """To whom leadership is being handed over."""
         self._hand_over_ticks = 0
+        self._age_ticks = 0
 
     def enter(self, peers: tuple[ReplicaId, ...], electors: Collection[ReplicaId]) -> None:
         """Begin a leadership; the electors have just been heard."""
         self._ack_ticks = dict.fromkeys(peers, UNHEARD_TICKS) | {peer: 0 for peer in electors if peer in peers}
-        self._heartbeat_ticks = 0
+        self._heartbeat_ticks = self._age_ticks = 0
         self.changing, self.wanted, self.asked, self.successor = 0, None, None, None
 
     def keep(self, peers: tuple[ReplicaId, ...]) -> None:
@@ -101,11 +102,16 @@ class Office:
         """Return the peers that have acknowledged within an election timeout."""
         return {peer for peer, ticks in self._ack_ticks.items() if ticks <= limits.ELECTION_TICKS_MAX}
 
+    def knows_the_living(self) -> bool:
+        """Say whether this leadership is old enough for all that live to have been heard."""
+        return self._age_ticks > limits.ELECTION_TICKS_MAX
+
     def tick(self, me: ReplicaId, voters: tuple[ReplicaId, ...]) -> bool:
         """Let a tick pass; return whether a quorum still acknowledges (Ongaro, "Consensus", §6.2)."""
         for peer in self._ack_ticks:
             self._ack_ticks[peer] += 1
         self._heartbeat_ticks += 1
+        self._age_ticks += 1
         if self.successor is not None:
             self._hand_over_ticks += 1
             if self._hand_over_ticks > limits.ELECTION_TICKS_MIN:

@@ -45,7 +45,7 @@ from quorate.consensus.core import (
     Trace,
     Trimmed,
 )
-from quorate.errors import Broken, IdentityRefused, Misbehaviour
+from quorate.errors import Broken, Misbehaviour
 from quorate.ordering import Delivered, OrderingStatus
 from quorate.ordering.history import History
 from quorate.ordering.persister import Persister
@@ -293,7 +293,10 @@ class EmbeddedOrdering:
         self._durable_seq = persist.seq
         self._stored_chosen = persist.chosen
         while self._unstored and self._unstored[0].seq <= persist.seq:
-            self._unstored.popleft()
+            membership = self._unstored.popleft().membership
+            if membership is not None:
+                # No sooner: who leaves must not be let go while its vote may still be needed for its leaving.
+                self._transport.reconfigure(membership)
         while self._held and self._held[0].after <= persist.seq:
             self._transmit(self._held.popleft())
         self._step(Persisted(persist.seq))
@@ -320,9 +323,6 @@ class EmbeddedOrdering:
     def _reconfigured(self, effect: Reconfigured) -> None:
         membership = effect.membership
         log.info("membership", version=membership.version, voters=membership.voters, learners=membership.learners)
-        self._transport.reconfigure(membership)
-        if self._me <= membership.last_id and self._me not in membership.members:
-            self._break(IdentityRefused("this replica was removed from the cluster", "an id is never given again"))
 
     def _change_answered(self, effect: ChangeAnswered) -> None:
         done = self._changes.pop(effect.token, None)

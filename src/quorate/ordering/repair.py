@@ -42,6 +42,8 @@ class Repair:
         self._codec = codec
         self._refused: set[ReplicaId] = set()
         """Peers that do not have the first damaged slot."""
+        self._told: dict[Slot, Vote] = {}
+        """What peers have told of damaged slots and is not in the store yet."""
         self._moved = asyncio.Event()
 
     async def run(self, peers: tuple[ReplicaId, ...]) -> None:
@@ -58,6 +60,9 @@ class Repair:
             self._send(next(asked), m.Learn(damaged))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), limits.RESEND_TICKS * limits.TICK_SECONDS)
+            while self._told:
+                await asyncio.to_thread(self._store.repair, *self._told.popitem())
+                self._refused.clear()
         log.info("log is repaired")
 
     def on_message(self, sender: ReplicaId, payload: bytes) -> None:
@@ -86,11 +91,8 @@ class Repair:
 
     def _take(self, first: Slot, votes: tuple[Vote, ...]) -> None:
         told = dict(enumerate(votes, first))
-        mended = [slot for slot in self._store.damaged if slot in told]
-        for slot in mended:
-            self._store.repair(slot, told[slot])
-        if mended:
-            self._refused.clear()
+        self._told |= {slot: told[slot] for slot in self._store.damaged if slot in told}
+        if self._told:
             self._moved.set()
 
     def _lacks(self, sender: ReplicaId, first: Slot, last: Slot) -> None:

@@ -14,6 +14,7 @@ import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quorate.consensus.core import Persist, Recovered
 from quorate.sim.app import Snapshot
@@ -24,6 +25,14 @@ from quorate.types import NO_BALLOT, NO_BASE, Ballot, Base, Membership, ReplicaI
 
 SLOW_TICKS_MAX = 40
 SNAPSHOTS_KEPT = 2
+
+
+class Acquaintance(NamedTuple):
+    """The most that a peer's disk was known to be."""
+
+    store: int
+    life: int
+    commits: int
 
 
 @dataclass
@@ -42,9 +51,12 @@ class Image:
     """Slots whose votes can't be read."""
     store: int = 0
     """Names the store: another one after the disk was emptied."""
+    life: int = 0
+    """Names the opening of the store by the present process."""
+    opened: int = 0
+    """Commits when it was opened."""
     commits: int = 0
-    acquaintances: dict[ReplicaId, tuple[int, int]] = field(default_factory=dict)
-    """Which store, and how many commits, each peer was known to have."""
+    acquaintances: dict[ReplicaId, Acquaintance] = field(default_factory=dict)
 
     def apply(self, persist: Persist) -> None:
         """Take over what one Persist says."""
@@ -70,9 +82,22 @@ class Image:
         return self.base.ballot if slot == self.base.slot else self.votes[slot].ballot
 
     def believes(self, peer: ReplicaId, image: Image) -> bool:
-        """Say whether a peer's disk is no less than this replica knew it to be."""
+        """Say whether a peer's disk is no less than this replica knew it to be.
+
+        What counts is what was there when it was opened: an older copy may have been written to since.
+        """
         known = self.acquaintances.get(peer)
-        return known is None or (known[0] == image.store and known[1] <= image.commits)
+        if known is None:
+            return True
+        return known.store == image.store and (known.life == image.life or known.commits <= image.opened)
+
+    def open(self, life: int) -> None:
+        """Let a new process use the store."""
+        self.life, self.opened = life, self.commits
+
+    def meet(self, peer: ReplicaId, image: Image) -> None:
+        """Remember a peer's disk."""
+        self.acquaintances[peer] = Acquaintance(image.store, image.life, image.commits)
 
     def ends(self) -> Slot:
         """Return the slot of the newest snapshot, 0 if there is none."""

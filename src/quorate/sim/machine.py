@@ -86,6 +86,7 @@ class Machine:
         if self.gone:
             return
         self._life += 1
+        self.disk.image.open(self._life)
         self.surroundings.transcript.note(self.me, "boots", self.disk.image.chosen)
         if self.disk.image.damaged:
             self._begin_repair()
@@ -200,16 +201,12 @@ class Machine:
             if not end.believes(other.me, other.disk.image):
                 other.retire("its disk is less than it was")
                 return False
-        self._remember(peer)
+        self.disk.image.meet(peer.me, peer.disk.image)
         return self._admits(peer)
 
     def believes(self, peer: ReplicaId, image: Image) -> bool:
         """Say whether a peer's disk is no less than it was known to be."""
         return self.disk.image.believes(peer, image)
-
-    def _remember(self, peer: Machine) -> None:
-        image = peer.disk.image
-        self.disk.image.acquaintances[peer.me] = (image.store, image.commits)
 
     def _admits(self, peer: Machine) -> bool:
         """Say whether a peer is a member, or may be one that is not known here yet.

@@ -163,6 +163,7 @@ class Rot:
         """Exchange a disk, where whoever could be asked for a quorum knows that there was more on it."""
         others = [other for other in self._machines.values() if other is not machine and not other.gone]
         founding = self._judge.memberships[0][1]
+        image.open(0)  # as the next life will find it
         alone = is_quorum({machine.me}, (image.membership or founding).voters)
         if alone or any(other.disk.image.believes(machine.me, image) for other in others):
             return

@@ -40,6 +40,8 @@ class Greeter:
         self._epoch = epoch
         self._address = address
         self._store = store
+        self._commits = store.commits()
+        """As of this start: what an older copy of the disk adds by itself must not make up for what it lacks."""
         self._acquaintances = acquaintances
         self._peers: frozenset[ReplicaId] = frozenset()
         self._last_id = ReplicaId(0)
@@ -54,11 +56,11 @@ class Greeter:
 
     def greeting(self, receiver: ReplicaId) -> bytes:
         """Return the frame by which this replica makes itself known."""
-        store, life, nonce, commits = self._store
+        store, life, nonce, _ = self._store
         return self._frame(
             Hello(
                 *(WIRE_MAGIC, WIRE_VERSION, self._cluster, self._epoch, self._me, receiver),
-                *(self._address, store, life, nonce, commits()),
+                *(self._address, store, life, nonce, self._commits),
             )
         )
 

@@ -32,6 +32,9 @@ from quorate.transport.link import Link, SendCounts
 from quorate.types import Membership, ReplicaId
 from quorate.wire import Channel, Hello, decode_commits, encode_commits, encode_frame
 
+ACCEPT_TURNS = 4
+"""Turns of the loop until a connection that it has accepted is known to us, and can be dropped."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -151,6 +154,8 @@ class TcpMesh:
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
         if self._server:
             self._server.close()
+            for _ in range(ACCEPT_TURNS):
+                await asyncio.sleep(0)
         connections = list(self._gate.open)
         for connection in connections:
             connection.abort()

@@ -79,7 +79,7 @@ class PaxosCore(Member):
         self._maybe_prepare()
 
     def _on_canvass(self, sender: ReplicaId, message: m.Canvass) -> None:
-        # It may be the only one left of a newer membership, which does not vote in ours: then we have to catch up first.
+        # It may be the last of a newer membership, and not vote in ours: then we have to catch up before we can help.
         self._catch_up.hear_of(sender, message.chosen)
         leader_lives = self._leads() or self._election.hears_leader()
         lags = message.chosen + limits.WINDOW_SLOTS < self._chosen
