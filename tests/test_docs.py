@@ -33,7 +33,7 @@ from quorate.replica.recovery import State
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "quorate"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "apps").glob("*/*.md")])
 
 TERMS = (
     "acquaintance, agreed time, applied, apply, ballot, base, batch, broken, call, candidate, canvass, capture, "

@@ -20,6 +20,8 @@ PURE = ("consensus", "errors", "limits", "protocols", "records", "types", "wire"
 VAGUE_NAMES = {"common", "helpers", "manager", "misc", "util", "utils"}
 PLACES = ("src", "tests", "bench", "apps", "docs", "requirements", ".ci")
 TEXT = {".js", ".lua", ".md", ".py", ".svg", ".toml", ".txt"}
+MADE = {".venv", "node_modules", "dist"}
+"""Directories that programs fill."""
 CONTRACT_BASES = {"NamedTuple", "Protocol"}
 
 TESTED_ELSEWHERE = {
@@ -40,13 +42,19 @@ TESTED_ELSEWHERE = {
 """Modules without a test file of their own name, each with the reason."""
 
 
+def written(*places: str, pattern: str = "*") -> Iterator[Path]:
+    """Yield the files below these places that somebody wrote."""
+    found = (path for place in places for path in (ROOT / place).rglob(pattern))
+    return (path for path in found if not MADE & set(path.relative_to(ROOT).parts))
+
+
 def python_files(*places: str) -> list[Path]:
-    return sorted(path for place in places for path in (ROOT / place).rglob("*.py"))
+    return sorted(written(*places, pattern="*.py"))
 
 
 def text_files() -> list[Path]:
     """Return every file that somebody wrote; what programs left behind is not among them."""
-    places = [*ROOT.glob("*.*"), ROOT / "Makefile", *(path for place in PLACES for path in (ROOT / place).rglob("*"))]
+    places = [*ROOT.glob("*.*"), ROOT / "Makefile", *written(*PLACES)]
     return [path for path in places if path.is_file() and (path.suffix in TEXT or path.parent.name == ".ci")]
 
 
@@ -156,7 +164,7 @@ def test_pure_floors_draw_from_no_generator_of_their_own(path: Path) -> None:
             assert ast.unparse(node.func) not in {"random.Random", "open", "print"}
 
 
-@pytest.mark.parametrize("path", [*python_files("apps"), *sorted((ROOT / "apps").rglob("*.js"))], ids=name_of)
+@pytest.mark.parametrize("path", [*python_files("apps"), *sorted(written("apps", pattern="*.js"))], ids=name_of)
 def test_apps_do_not_know_quorate(path: Path) -> None:
     assert not re.search(r"^\s*(?:import|from)\s+quorate|require\(.*quorate", path.read_text(), re.MULTILINE)
 

@@ -20,7 +20,7 @@ from tests.e2e.harness import LOST, Client, NotSent, Replica, eventually
 from tests.faults.link import Proxy, Shape
 from tests.faults.network import CLIENTS, Fault, Link, Network, address, between, inside
 
-from quorate.config import AppConfig, SidecarConfig
+from quorate.config import AppConfig, Consensus, SidecarConfig
 from quorate.strict_toml import dump
 
 READY_SECONDS_MAX = 30.0
@@ -36,7 +36,7 @@ TROUBLES = ("Traceback", "invariant broken")
 class Lab:
     """Replicas 1 to `replicas`, at the nodes of the same numbers."""
 
-    def __init__(self, directory: Path, replicas: int = 3, app: str = "counter-python") -> None:
+    def __init__(self, directory: Path, replicas: int = 3, consensus: Consensus = "paxos") -> None:
         self.directory = directory
         self.numbers = tuple(range(1, replicas + 1))
         self.network = Network(replicas)
@@ -53,7 +53,8 @@ class Lab:
                 data_dir=str(self.data(number)),
                 client=address(number, 8000),
                 admin=address(number, 9000),
-                app=AppConfig(address=address(number, 3000), command=list(COMMANDS[app])),
+                app=AppConfig(address=address(number, 3000), command=list(COMMANDS["counter-python"])),
+                consensus=consensus,
                 request_seconds=REQUEST_SECONDS,
                 insecure=True,
             )
@@ -215,12 +216,14 @@ class Lab:
 
 
 @contextmanager
-def running(directory: Path, replicas: int = 3, *, shaped: bool = False) -> Iterator[Lab]:
+def running(
+    directory: Path, replicas: int = 3, *, shaped: bool = False, consensus: Consensus = "paxos"
+) -> Iterator[Lab]:
     """Run a cluster until the block ends, which is inside the clients' node.
 
     `shaped` has all links between replicas go through a link proxy from the start.
     """
-    lab = Lab(directory, replicas)
+    lab = Lab(directory, replicas, consensus)
     try:
         if shaped:
             lab.proxy = Proxy(lab.network)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import socket
+from pathlib import Path
 
+import pytest
 from tests.e2e.harness import Client
 from tests.faults.judge import PROGRESS_SECONDS_MAX, judge, judge_disks
 from tests.faults.kills import ALL, CLIENTS, WRITES_PER_SECOND_MIN, storm
-from tests.faults.lab import Lab
+from tests.faults.lab import Lab, running
 from tests.faults.load import Load
 from tests.faults.network import host
+
+from quorate.config import Consensus
 
 SEED = 1
 KILLS = 40
@@ -18,7 +22,13 @@ VICTIM = 1
 DESCRIPTORS = 64
 
 
-def test_kills_at_random_lose_nothing(lab: Lab) -> None:
+@pytest.mark.parametrize("consensus", ["paxos", "raft"])
+def test_kills_at_random_lose_nothing(consensus: Consensus, tmp_path: Path) -> None:
+    with running(tmp_path, consensus=consensus) as lab:
+        storm_and_judge(lab)
+
+
+def storm_and_judge(lab: Lab) -> None:
     with Load(lab.urls(), CLIENTS, SEED) as load:
         kills = storm(lab, load, KILLS, random.Random(SEED))
         load.wait_progress(PROGRESS_SECONDS_MAX)

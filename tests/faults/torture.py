@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ from tests.faults.kills import CLIENTS, WRITES_PER_SECOND_MIN, storm
 from tests.faults.lab import ROOT, running
 from tests.faults.load import Load
 from tests.faults.nemesis import SCENARIOS, fight
+
+from quorate.config import Consensus
 
 RECORD = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -47,9 +50,9 @@ NETWORK_SECONDS = 8.0
 Record = dict[str, Any]
 
 
-def kills(seed: int, directory: Path) -> Record:
+def kills(consensus: Consensus, seed: int, directory: Path) -> Record:
     """One cluster under a storm of kill -9."""
-    with running(directory) as lab, Load(lab.urls(), CLIENTS, seed) as load:
+    with running(directory, consensus=consensus) as lab, Load(lab.urls(), CLIENTS, seed) as load:
         tally = storm(lab, load, KILLS, random.Random(seed))
         load.wait_progress(PROGRESS_SECONDS_MAX)
         figures = judge(lab, load)
@@ -80,10 +83,10 @@ def flips(seed: int, directory: Path) -> Record:
     return {"done": found.total(), "kinds": dict(outcomes)}
 
 
-def rounds(seed: int, directory: Path) -> Record:
+def rounds(consensus: Consensus, seed: int, directory: Path) -> Record:
     """One network fault, each kind in turn."""
     name = list(SCENARIOS)[(seed - 1) % len(SCENARIOS)]
-    with running(directory, shaped=SCENARIOS[name].shaped) as lab:
+    with running(directory, shaped=SCENARIOS[name].shaped, consensus=consensus) as lab:
         figures = fight(lab, SCENARIOS[name], NETWORK_SECONDS, seed)
         slots = judge_disks(lab)
     return seen(figures) | {"done": 1, "kinds": {name: 1}, "slots_compared": slots}
@@ -114,10 +117,12 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "kills": Stage(kills, 1000, "kill -9 of sidecars, apps and whole clusters"),
+    "kills": Stage(partial(kills, "paxos"), 1000, "kill -9 of sidecars, apps and whole clusters"),
+    "raft-kills": Stage(partial(kills, "raft"), 200, "the same, Raft"),
     "points": Stage(points, 300, "kill points at persistence system calls"),
     "flips": Stage(flips, 1000, "single-bit flips of a stored log"),
-    "rounds": Stage(rounds, 30, "network fault rounds"),
+    "rounds": Stage(partial(rounds, "paxos"), 30, "network fault rounds"),
+    "raft-rounds": Stage(partial(rounds, "raft"), 20, "the same, Raft"),
     "memberships": Stage(memberships, 200, "membership changes under load"),
 }
 
