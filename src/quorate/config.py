@@ -31,7 +31,7 @@ PIPELINE_HINT = (
     "leave it at 1: a service that lost its connection could have executed the later calls without the first"
 )
 PROJECT_FILE = "quorate.toml"
-INTERNAL_VARIABLES = frozenset({"QUORATE_SUPERVISED", "QUORATE_STATE_DIR", "QUORATE_REPLICA"})
+INTERNAL_VARIABLES = frozenset({"QUORATE_SUPERVISED", "QUORATE_STATE_DIR", "QUORATE_REPLICA", "QUORATE_FRONT"})
 """What quorate tells its own children; never a setting."""
 
 Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds, above 0 and at most 3600")]

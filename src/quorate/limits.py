@@ -73,6 +73,8 @@ IDLE_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
 RESERVED_DESCRIPTORS = 48
 """File descriptors that clients never get: the log, its threads and listeners, each peer twice, and the service."""
+TUNNELS_MAX = 4096
+"""Tunnels of one replica, counted among its connections: every one of those may be a WebSocket."""
 CONNECTIONS_REFUSED_MAX = 512
 """Connections past CONNECTIONS_MAX that are told so before they close; past both, they are cut without a word."""
 LINGER_SECONDS = 2.0
@@ -83,6 +85,16 @@ WRITE_BUFFER_BYTES = 64 * 1024
 """Unsent bytes of answers on one connection at which no further request is taken from it."""
 WRITE_SECONDS_MAX = 60.0
 """A client that leaves the write buffer full for this long is cut off."""
+TUNNEL_BUFFER_BYTES = 64 * 1024
+"""Unsent bytes of a tunnel, each way, at which its other end is no longer read."""
+TUNNEL_ENDING_SECONDS_MAX = 5.0
+"""From the end of one side of a tunnel to that of the whole: time for what is under way, none for one who reads no
+more."""
+TUNNEL_KEEPALIVE_SECONDS = 30
+"""A tunnel may be silent for ever: whether its ends are still there is asked after this, by TCP,"""
+TUNNEL_KEEPALIVE_PROBE_SECONDS = 10
+TUNNEL_KEEPALIVE_PROBES = 3
+"""and so often in vain before it is given up."""
 IDEMPOTENCY_KEY_BYTES_MAX = 256
 """As long as the longest keys of payment services, which made the field common."""
 REQUEST_SECONDS_MAX = 10.0
@@ -124,7 +136,14 @@ PIPELINE_CALLS_MAX = 64
 """Ordered calls on their way to a service that is declared to take pipelined requests one after the other."""
 
 READ_CONNECTIONS_MAX = 16
-"""Connections to the service for calls that stay off the log; one call at a time on each."""
+"""Connections to the service for reads; one call at a time on each."""
+
+PASS_CONNECTIONS_MAX = 256
+"""Connections to the service for calls of mode pass, apart from those of reads: a passed call may itself wait for reads
+and commands that it made through the front door, and so these must never wait for it."""
+
+PASSED_MAX = 1024
+"""Calls of mode pass one replica holds: half of IN_FLIGHT_MAX, so that what they ask for in turn finds room."""
 
 SERVICE_IDLE_SECONDS_MAX = 1.0
 """A connection to the service idle for longer is replaced before use: gunicorn closes its own after 2 s, and a
@@ -358,6 +377,7 @@ assert HEARTBEAT_TICKS * 5 < ELECTION_TICKS_MIN < ELECTION_TICKS_MAX
 assert WINDOW_SLOTS * (BATCH_BYTES_MAX + COMMAND_BYTES_MAX) < FRAME_BYTES_MAX <= PEER_BUFFER_BYTES_MAX
 assert STATE_YIELD_BYTES < STATE_BUFFER_BYTES_MAX < PEER_BUFFER_BYTES_MAX
 assert AHEAD_SLOTS * 2 <= WINDOW_SLOTS
+assert PASS_CONNECTIONS_MAX < PASSED_MAX < IN_FLIGHT_MAX
 assert RECONNECT_SECONDS_MIN < RECONNECT_SECONDS_MAX
 assert IN_FLIGHT_BYTES_MAX < PENDING_BYTES_MAX
 assert DISK_FULL_BYTES < DISK_LOW_BYTES < DISK_LOW_BYTES_MAX

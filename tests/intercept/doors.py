@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from quorate.intercept.front import Front, FrontOptions
 from quorate.intercept.policy import RoutePolicy
 from quorate.intercept.server import HttpServer, ServerOptions
+from quorate.replica.tunnels import Tunnels, Upgrade
 from quorate.types import Call, Index, Outcome, ReadMode, Reply
 
 
@@ -35,6 +36,8 @@ class RecordingReplica:
         self.reply = Reply(Outcome(200, b"Content-Type: text/plain\r\n", b"done"), 7, b"\x01" * 16)
         self.outcomes: dict[bytes, Reply] = {}
         self.waiting: list[Callable[[Reply], None]] | None = None
+        self.tunnels: Tunnels | None = None
+        """Whom upgrades are asked of; without it none is expected."""
 
     @property
     def calls(self) -> list[Call]:
@@ -49,6 +52,12 @@ class RecordingReplica:
     def read(self, call: Call, mode: ReadMode, at_least: Index, deadline: float, done: Callable[[Reply], None]) -> None:
         self.reads.append(Read(call, mode, at_least, deadline))
         self._answer(done)
+
+    def upgrade(
+        self, call: Call, accept: bytes, deadline: float, done: Callable[[Outcome, Upgrade | None], None]
+    ) -> None:
+        assert self.tunnels is not None
+        self.tunnels.open(call, accept, deadline, done)
 
     def outcome(self, request_id: bytes) -> Reply | None:
         return self.outcomes.get(request_id)

@@ -41,7 +41,7 @@ class Desk:
 
     def ask(self, target: str, method: str = "GET") -> tuple[Outcome, bytes]:
         answers: list[tuple[Outcome, bytes]] = []
-        self._admin.handle(parsed(method, target), lambda outcome, extra, close: answers.append((outcome, extra)))
+        self._admin.handle(parsed(method, target), lambda outcome, extra, *_: answers.append((outcome, extra)))
         (answer,) = answers
         return answer
 

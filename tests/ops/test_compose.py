@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from quorate.config import AppConfig, SidecarConfig, SnapshotConfig, TlsConfig
+from quorate import limits
+from quorate.config import AppConfig, RouteConfig, SidecarConfig, SnapshotConfig, TlsConfig
 from quorate.errors import Misuse
 from quorate.ops import compose, tls
 from quorate.replica.drivers import CommandDriver, DirectoryDriver, HttpDriver
@@ -47,6 +48,28 @@ def test_the_driver_follows_the_state(tmp_path: Path) -> None:
     assert isinstance(compose.driver(config(tmp_path, snapshot=SnapshotConfig(driver="http"))), HttpDriver)
     hooks = SnapshotConfig(driver="command", capture=["cat", "state"], restore=["tee", "state"])
     assert isinstance(compose.driver(config(tmp_path, snapshot=hooks)), CommandDriver)
+
+
+@pytest.mark.parametrize(
+    ("client", "url"),
+    [
+        ("127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+        ("10.0.0.7:80", "http://10.0.0.7:80"),
+    ],
+)
+def test_a_service_is_told_where_its_own_front_is(tmp_path: Path, client: str, url: str) -> None:
+    assert compose.agreed_environment(config(tmp_path, client=client))["QUORATE_FRONT"] == url
+
+
+def test_file_descriptors_are_shared_out_among_what_the_routes_need(tmp_path: Path) -> None:
+    plain, passing = config(tmp_path), config(tmp_path, routes=[RouteConfig("/ws", "pass")])
+    assert compose.shares(plain, 1 << 20)[:2] == (4096, limits.CONNECTIONS_REFUSED_MAX)
+    assert compose.shares(plain, limits.RESERVED_DESCRIPTORS + 16)[:2] == (8, 8)
+    assert compose.shares(passing, 1 << 20)[2:] == (limits.PASS_CONNECTIONS_MAX, limits.TUNNELS_MAX)
+    assert compose.shares(passing, limits.RESERVED_DESCRIPTORS + 16) == (4, 4, 4, 4)
+    assert compose.shares(passing, 0) == (1, 1, 1, 1)
 
 
 def test_an_admin_listener_on_the_network_needs_certificates_or_a_word(tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ from tests.replica.parts import (
 
 from quorate.protocols.fields import HttpLimits
 from quorate.replica.apply import Applier
-from quorate.replica.reads import BAD_UPSTREAM, NO_QUORUM, READ_TIMEOUT, SERVICE_DOWN, Read, Reads
+from quorate.replica.reads import BAD_UPSTREAM, NO_QUORUM, PASS_UNKNOWN, READ_TIMEOUT, SERVICE_DOWN, Read, Reads
 from quorate.replica.upstream import Upstream
-from quorate.types import NOOP, Index, ReadMode, Reply
+from quorate.types import NOOP, Call, Index, Outcome, ReadMode, Reply
 
 GET = call(method=b"GET")
+POST = call(b"passed")
 
 
 class Copy:
@@ -40,16 +41,19 @@ class Copy:
         self.lane = Upstream(address, HttpLimits(), 1)
         self.pool = Upstream(address, HttpLimits(), 4, retry_lost=True)
         self.applier = Applier(self.ordering, self.lane)
-        self.reads = Reads(self.ordering, self.applier, self.pool, exclusive=exclusive)
+        self.passes = Upstream(address, HttpLimits(), 4, retry_lost=True)
+        self.reads = Reads(self.ordering, self.applier, self.pool, self.passes, exclusive=exclusive)
         self.ordering.on_delivered = self.applier.advance
         self.applier.on_progress = self.reads.release
         self.applier.on_applied = lambda _: self.reads.release()
         self.replies: list[Reply] = []
         self.applier.start()
 
-    def take(self, mode: ReadMode = ReadMode.LINEARIZABLE, at_least: Index = 0, seconds: float = 60) -> None:
+    def take(
+        self, mode: ReadMode = ReadMode.LINEARIZABLE, at_least: Index = 0, seconds: float = 60, call: Call = GET
+    ) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
-        self.reads.take(Read(GET, mode, at_least, deadline, self.replies.append))
+        self.reads.take(Read(call, mode, at_least, deadline, self.replies.append))
 
     async def replied(self, count: int = 1) -> Reply:
         await until(lambda: len(self.replies) >= count)
@@ -59,6 +63,7 @@ class Copy:
     async def close(self) -> None:
         await self.lane.close()
         await self.pool.close()
+        await self.passes.close()
 
 
 @pytest.fixture
@@ -123,6 +128,21 @@ async def test_a_passed_call_bears_no_place_in_the_order(copy: Copy, service: Ti
     copy.take(ReadMode.PASS)
     await copy.replied()
     assert not {"quorate-index", "log-index"} & service.got[-1].fields.keys()
+
+
+async def test_passed_calls_leave_the_connections_of_reads_alone(copy: Copy, service: TinyService) -> None:
+    held = Held()
+    service.answer = held.keep
+    for _ in range(5):
+        copy.take(ReadMode.PASS)
+    await until(lambda: len(held.waiting) == 4)
+    assert copy.reads.passing == 5
+    service.answer = service.count
+    copy.take()
+    assert (await copy.replied()).outcome.body == b"0"
+    held.answer_all()
+    await copy.replied(6)
+    assert (copy.reads.passing, len(copy.reads)) == (0, 0)
 
 
 async def test_many_reads_run_side_by_side(copy: Copy, service: TinyService) -> None:
@@ -262,7 +282,25 @@ async def test_a_service_that_is_not_there() -> None:
     copy = Copy(free_address())
     copy.take(ReadMode.PASS)
     assert (await copy.replied()).outcome == SERVICE_DOWN
+    copy.take(ReadMode.PASS, call=POST)
+    assert (await copy.replied(2)).outcome == SERVICE_DOWN, "nothing was sent"
     await copy.close()
+
+
+@pytest.mark.parametrize(
+    ("passed", "lost", "late"), [(GET, SERVICE_DOWN, READ_TIMEOUT), (POST, PASS_UNKNOWN, PASS_UNKNOWN)]
+)
+async def test_what_is_said_of_a_passed_call_without_an_answer(
+    copy: Copy, service: TinyService, passed: Call, lost: Outcome, late: Outcome
+) -> None:
+    """A call that may have changed something must not be called one that may be sent again (P6)."""
+    service.answer = hang_up
+    copy.take(ReadMode.PASS, call=passed)
+    assert (await copy.replied()).outcome == lost
+    service.answer = hang
+    copy.take(ReadMode.PASS, call=passed, seconds=-1)
+    copy.reads.sweep()
+    assert (await copy.replied(2)).outcome == late
 
 
 # --- contract: reads take turns with writes --------------------------------------------------------------------------
@@ -322,6 +360,19 @@ async def test_reads_and_writes_never_overlap_and_neither_starves(contract: Copy
     await until(lambda: contract.applier.applied == 30)
     assert overlaps == []
     assert all(int(reply.outcome.body) == reply.index for reply in contract.replies)
+
+
+async def test_a_passed_call_may_wait_for_a_write(contract: Copy, service: TinyService) -> None:
+    held = Held()
+    service.answer = held.keep
+    contract.take(ReadMode.PASS, call=call(b"passed"))
+    await held.gets(b"passed")
+    contract.ordering.deliver(batch_of(command(1)))
+    await held.gets(b"passed", b"1")
+    contract.take(ReadMode.PASS, call=call(b"also"))
+    await held.gets(b"passed", b"1", b"also")
+    held.answer_all()
+    await contract.replied(2)
 
 
 async def test_a_write_that_waits_is_not_starved_by_new_reads(contract: Copy, service: TinyService) -> None:

@@ -7,7 +7,18 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from tests.replica.parts import FINGERPRINT, MemoryOrdering, TinyService, batch_of, call, command, until
+from tests.replica.parts import (
+    FINGERPRINT,
+    Held,
+    MemoryOrdering,
+    TinyService,
+    batch_of,
+    call,
+    command,
+    http,
+    raw,
+    until,
+)
 
 from quorate import limits
 from quorate.protocols.fields import HttpLimits
@@ -15,8 +26,9 @@ from quorate.replica.apply import Applier
 from quorate.replica.reads import Reads
 from quorate.replica.replica import KEY_IN_FLIGHT, NOT_READY, OVERLOADED, Replica
 from quorate.replica.sessions import KEY_REUSED
+from quorate.replica.tunnels import Tunnels, Upgrade
 from quorate.replica.upstream import Upstream
-from quorate.types import Batch, Command, Index, ReadMode, Reply
+from quorate.types import Batch, Command, Index, Outcome, ReadMode, Reply
 from quorate.wire import decode_batch
 
 OTHER = b"o" * 16
@@ -28,11 +40,12 @@ class Copy:
     def __init__(self, service: TinyService, log: list[Batch] | None = None) -> None:
         self.ordering = MemoryOrdering(log)
         self.ready = True
-        self._upstreams = [Upstream(service.address, HttpLimits(), 1), Upstream(service.address, HttpLimits(), 4)]
+        self._upstreams = [Upstream(service.address, HttpLimits(), size) for size in (1, 4, 4)]
         self.applier = Applier(self.ordering, self._upstreams[0])
-        reads = Reads(self.ordering, self.applier, self._upstreams[1], exclusive=False)
+        reads = Reads(self.ordering, self.applier, self._upstreams[1], self._upstreams[2], exclusive=False)
+        self.tunnels = Tunnels(service.address, HttpLimits(), 1)
         self.latencies: list[float] = []
-        self.replica = Replica(self.ordering, self.applier, reads, self, self.latencies.append)
+        self.replica = Replica(self.ordering, self.applier, reads, self.tunnels, self, self.latencies.append)
         self.ordering.on_delivered = self.applier.advance
         self.applier.start()
 
@@ -56,6 +69,7 @@ class Copy:
 
     async def close(self) -> None:
         self.replica.close()
+        await self.tunnels.close()
         for one in self._upstreams:
             await one.close()
 
@@ -303,6 +317,42 @@ async def test_calls_past_the_bound_are_refused(copy: Copy, monkeypatch: pytest.
     assert (await answer(copy.read())).outcome == OVERLOADED
     assert not any(held)
     assert copy.replica.in_flight() == 3
+
+
+async def test_passed_calls_past_their_bound_leave_room_for_what_they_ask(
+    copy: Copy, service: TinyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PASSED_MAX", 2)
+    held = Held()
+    service.answer = held.keep
+    passed = [copy.read(ReadMode.PASS), copy.read(ReadMode.PASS)]
+    await until(lambda: len(held.waiting) == 2)
+    assert (await answer(copy.read(ReadMode.PASS))).outcome == OVERLOADED
+    service.answer = service.count
+    assert (await answer(copy.submit())).outcome.status == 200
+    assert (await answer(copy.read())).outcome.status == 200
+    held.answer_all()
+    assert [(await answer(one)).outcome.status for one in passed] == [200, 200]
+
+
+async def test_upgrades_past_the_bound_are_refused_and_a_closed_replica_takes_none(
+    copy: Copy, service: TinyService
+) -> None:
+    service.answer = raw(http(b"", 401))
+    answers: list[tuple[Outcome, Upgrade | None]] = []
+
+    def upgrade() -> None:
+        copy.replica.upgrade(call(method=b"GET"), b"", float("inf"), lambda *answer: answers.append(answer))
+
+    upgrade()
+    upgrade()
+    assert answers == [(OVERLOADED, None)]
+    assert copy.replica.statistics().tunnels == 1
+    await until(lambda: len(answers) == 2 and not copy.replica.statistics().tunnels)
+    assert answers[1][0].status == 401
+    copy.replica.close()
+    upgrade()
+    assert answers[2] == (NOT_READY, None)
 
 
 async def test_bytes_past_the_bound_are_refused_until_there_is_room(

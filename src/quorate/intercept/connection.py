@@ -7,12 +7,14 @@ deadlines are absolute, so that it can't stretch them by dribbling. They are enf
 Every refusal is a framed answer with `Connection: close`. A connection that closes lingers: its write side ends at
 once, and what still arrives is thrown away until the client closes too or the time is over, since a reset could
 otherwise destroy the answer on its way (RFC 9112 §9.6). A client that ends its own write side still gets its answers.
+
+A connection whose request is answered by an upgrade is a tunnel from then on: what was held behind the request goes to
+the service as it is. It may be silent for ever, but not leave its bytes lying; when the server drains, it is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 import msgspec
@@ -21,6 +23,9 @@ from quorate import limits
 from quorate.protocols.fields import HttpLimits
 from quorate.protocols.requests import BadRequest, Expect, Request, RequestParser
 from quorate.protocols.responses import response_bytes
+from quorate.protocols.upgrades import switching_bytes
+from quorate.replica.relay import Tunnel
+from quorate.replica.tunnels import Upgrade
 from quorate.types import Outcome
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -41,6 +46,15 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
     linger_seconds: float = limits.LINGER_SECONDS
 
 
+class Respond(Protocol):
+    """Answer a request, exactly once."""
+
+    def __call__(self, outcome: Outcome, extra: bytes, close: bool, upgrade: Upgrade | None = None, /) -> None:
+        """Give the outcome, further field lines, whether the connection must close after it, and what a 101 goes on
+        with."""
+        ...
+
+
 class Server(Protocol):
     """What a connection needs of the server it belongs to."""
 
@@ -53,7 +67,7 @@ class Server(Protocol):
         """Count a new connection in; return the bytes that refuse it if it is one too many, none to cut it."""
         ...
 
-    def serve(self, request: Request, respond: Callable[[Outcome, bytes, bool], None]) -> None:
+    def serve(self, request: Request, respond: Respond) -> None:
         """Have a request answered, once, now or later."""
         ...
 
@@ -70,7 +84,7 @@ class Connection(asyncio.Protocol):
     """One client: its bytes become requests for the handler, one at a time.
 
     Its phase is the parser's (idle, head, body) while it receives; `serving` while the handler has a request;
-    `closing` while the last answer is written, `lingering` when it is; `gone` at last.
+    `closing` while the last answer is written, `lingering` when it is; `tunnel` after an upgrade; `gone` at last.
     """
 
     _transport: asyncio.Transport
@@ -90,6 +104,8 @@ class Connection(asyncio.Protocol):
         """The client has closed its write side."""
         self._advancing = False
         self._reading = True
+        self._tunnel: Tunnel | None = None
+        """What has taken the connection over."""
 
     # --- what the event loop tells ---
 
@@ -141,7 +157,9 @@ class Connection(asyncio.Protocol):
         """Refuse, close or cut this connection if it has taken too long over what it is at."""
         deadlines = self._server.deadlines
         elapsed = now - self._since
-        if self._clogged_since is not None and now - self._clogged_since > deadlines.write_seconds_max:
+        if self._tunnel is not None:
+            self._enforce_tunnel(self._tunnel, now)
+        elif self._clogged_since is not None and now - self._clogged_since > deadlines.write_seconds_max:
             self._cut("slow_reader")
         elif self._phase == "closing":
             if self._transport.get_write_buffer_size() == 0:
@@ -155,13 +173,18 @@ class Connection(asyncio.Protocol):
             self._enforce_receipt(elapsed)
 
     def close_if_idle(self) -> None:
-        """Close unless a request is arriving or being served."""
-        if self._phase == "idle":
+        """Close unless a request is arriving or being served; no tunnel is idle enough to be waited for."""
+        if self._tunnel is not None:
+            self._tunnel.close()
+        elif self._phase == "idle":
             self._finish(b"")
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._transport.abort()
+        if self._tunnel is not None:
+            self._tunnel.abort()
+        else:
+            self._transport.abort()
 
     # --- the conversation ---
 
@@ -204,10 +227,15 @@ class Connection(asyncio.Protocol):
         if self._ended:
             self._end()
 
-    def _respond(self, outcome: Outcome, extra: bytes, close: bool) -> None:
+    def _respond(self, outcome: Outcome, extra: bytes, close: bool, upgrade: Upgrade | None = None) -> None:
         if self._phase == "gone":
+            if upgrade is not None:
+                upgrade.close()
             return
         assert self._phase == "serving", "a request is answered once"
+        if upgrade is not None:
+            self._switch(upgrade, switching_bytes(outcome, extra))
+            return
         request = self._request
         close = close or not request.keep_alive or self._server.draining
         if request.http10 and not close:
@@ -219,6 +247,25 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         self._phase, self._since = "idle", self._loop.time()
         self._advance()
+
+    def _switch(self, upgrade: Upgrade, answer: bytes) -> None:
+        """Be a tunnel from now on: the loop tells us nothing more until that is gone."""
+        self._phase = "tunnel"
+        held = self._parser.take_rest()
+        self._tunnel = upgrade.join(self._transport, answer, held, self._on_tunnel_gone, client_ended=self._ended)
+        if self._server.draining:
+            self._tunnel.close()
+
+    def _on_tunnel_gone(self) -> None:
+        self._tunnel = None
+        self.connection_lost(None)
+
+    def _enforce_tunnel(self, tunnel: Tunnel, now: float) -> None:
+        if tunnel.unread_for(now) > self._server.deadlines.write_seconds_max:
+            self._server.count_refusal("slow_reader")
+            tunnel.abort()
+        elif tunnel.overdue(now):
+            tunnel.abort()
 
     def _enforce_receipt(self, elapsed: float) -> None:
         deadlines = self._server.deadlines

@@ -2,7 +2,8 @@
 
 In: the routing policy chooses between the order and a read; `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-
 header-07) and its fingerprint travel with the call; a `Quorate-Index` from an earlier answer asks for a state no
-older. Out: the service's own answer, with `Quorate-Index`, `Quorate-Request-Id`, `Idempotency-Replayed` and Via.
+older; a WebSocket on a route of mode pass is asked of the service. Out: the service's own answer, with `Quorate-Index`,
+`Quorate-Request-Id`, `Idempotency-Replayed` and Via.
 
 Answered here: stored outcomes below `/.well-known/quorate/`, OPTIONS that may go no further, requests that have been
 here before (508), and keys or indices that make no sense. Everything else is the replica's to answer.
@@ -21,11 +22,13 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from quorate import limits
+from quorate.intercept.connection import Respond
 from quorate.intercept.policy import Mode, Route, RoutePolicy
-from quorate.intercept.server import Respond
 from quorate.protocols.canonical import canonical_call
 from quorate.protocols.problems import problem
 from quorate.protocols.requests import Request
+from quorate.protocols.upgrades import asks_for_websocket, expected_accept
+from quorate.replica.tunnels import Upgrade
 from quorate.types import Call, Index, Outcome, ReadMode, Reply
 
 OUTCOMES_PATH = b"/.well-known/quorate/outcomes/"
@@ -54,6 +57,12 @@ class Replica(Protocol):
 
     def read(self, call: Call, mode: ReadMode, at_least: Index, deadline: float, done: Callable[[Reply], None]) -> None:
         """Answer a call off the log, from a state that has applied `at_least`."""
+        ...
+
+    def upgrade(
+        self, call: Call, accept: bytes, deadline: float, done: Callable[[Outcome, Upgrade | None], None]
+    ) -> None:
+        """Ask the service for an upgrade; a 101 comes with what it goes on with."""
         ...
 
     def outcome(self, request_id: bytes) -> Reply | None:
@@ -100,6 +109,8 @@ class Front:
             respond(answer, self._ours, False)
         elif route.mode is Mode.ORDERED:
             self._submit(request, respond)
+        elif route.mode is Mode.PASS and asks_for_websocket(request):
+            self._upgrade(request, respond)
         else:
             self._read(request, _READ_MODES[route.mode], respond)
 
@@ -116,6 +127,18 @@ class Front:
         call = canonical_call(request, self._pseudonym)
         deadline = self._clock() + self._request_seconds
         self._replica.read(call, mode, at_least, deadline, functools.partial(self._reply, respond))
+
+    def _upgrade(self, request: Request, respond: Respond) -> None:
+        """Ask for a tunnel; without one, what the client sent behind its request is read by nobody."""
+
+        def done(outcome: Outcome, upgrade: Upgrade | None) -> None:
+            respond(outcome, self._ours, upgrade is None, upgrade)
+
+        if request.body:
+            respond(_bad_field("A request that asks for an upgrade bears no content."), self._ours, True)
+            return
+        call = canonical_call(request, self._pseudonym)
+        self._replica.upgrade(call, expected_accept(request), self._clock() + self._request_seconds, done)
 
     def _reply(self, respond: Respond, reply: Reply) -> None:
         extra = self._ours

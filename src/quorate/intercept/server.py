@@ -11,22 +11,18 @@ import asyncio
 import collections
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from quorate import limits
 from quorate.errors import Misuse, NetworkRefused
-from quorate.intercept.connection import Connection, Deadlines
+from quorate.intercept.connection import Connection, Deadlines, Respond
 from quorate.protocols.fields import HttpLimits
 from quorate.protocols.problems import problem
 from quorate.protocols.requests import Request
 from quorate.protocols.responses import response_bytes
-from quorate.types import Outcome
-
-Respond = Callable[[Outcome, bytes, bool], None]
-"""Answer a request, exactly once: the outcome, further field lines, and whether the connection must close after it."""
 
 _BACKLOG = 1024
 _OVERLOADED = response_bytes(
@@ -114,7 +110,7 @@ class HttpServer:
         self._listeners.pop(address).close()
 
     async def drain(self, seconds: float) -> None:
-        """Stop listening, let requests under way be answered, for at most `seconds`, and close."""
+        """Stop listening, end tunnels, let requests under way be answered, for at most `seconds`, and close."""
         self.draining = True
         for address in list(self._listeners):
             self.leave(address)

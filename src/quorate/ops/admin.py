@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from quorate import __version__
-from quorate.intercept.server import Respond
+from quorate.intercept.connection import Respond
 from quorate.ops.members import Members
 from quorate.protocols.problems import problem
 from quorate.protocols.requests import Request
@@ -36,6 +36,7 @@ GAUGES = {
     "in_flight": ("quorate_calls_in_flight", "Calls of clients not answered yet"),
     "sessions": ("quorate_sessions", "Outcomes stored for retries"),
     "connections": ("quorate_client_connections", "Open client connections"),
+    "tunnels": ("quorate_tunnels", "WebSockets between clients and the service"),
 }
 COUNTERS = {
     "submitted": ("quorate_commands_submitted", "Commands taken from clients"),

@@ -40,6 +40,8 @@ from quorate.transport.tls import Credentials, TlsFiles
 from quorate.types import Membership, ReplicaId, founding
 from quorate.wire import MessageCodec
 
+ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Addresses that stand for all of a machine, and how it reaches itself by them."""
 TRANSPORT = "tcp"
 
 
@@ -101,7 +103,7 @@ def service(config: SidecarConfig, *, presumed_fresh: bool) -> Service:
     pid = os.getpid()
     return ChildService(
         app.command,
-        child_environment(_agreed_environment(config) | dict(app.env)),
+        child_environment(agreed_environment(config) | dict(app.env)),
         app.address,
         lambda: die_with_parent(signal.SIGKILL, pid),
         None if app.state_dir is None else Path(app.state_dir),
@@ -119,12 +121,12 @@ def driver(config: SidecarConfig) -> StateDriver | None:
     if snapshot.driver == "http":
         return HttpDriver(app.address, snapshot.get, snapshot.put)
     if snapshot.driver == "command":
-        environment = child_environment(_agreed_environment(config) | dict(app.env))
+        environment = child_environment(agreed_environment(config) | dict(app.env))
         return CommandDriver(snapshot.capture, snapshot.restore, environment)
     return None
 
 
-def _agreed_environment(config: SidecarConfig) -> dict[str, str]:
+def agreed_environment(config: SidecarConfig) -> dict[str, str]:
     """What a service is told; whatever could make copies differ by their surroundings is fixed."""
     host, _, port = config.app.address.rpartition(":")
     own = {} if config.app.state_dir is None else {"QUORATE_STATE_DIR": config.app.state_dir}
@@ -133,6 +135,7 @@ def _agreed_environment(config: SidecarConfig) -> dict[str, str]:
         "PORT": port,
         "APP_PORT": port,
         "QUORATE_REPLICA": f"r{config.replica}",
+        "QUORATE_FRONT": _front_url(config.client),
         "PYTHONHASHSEED": "0",
         "TZ": "UTC",
         **own,
@@ -150,8 +153,32 @@ def http_limits(config: SidecarConfig) -> HttpLimits:
     )
 
 
-def front(config: SidecarConfig, replica: Replica, descriptors: int) -> HttpServer:
-    """The front door; this process may have `descriptors` files open."""
+class Shares(NamedTuple):
+    """How many of each kind of connection there may be, so that file descriptors last for all of them."""
+
+    connections: int
+    refused: int
+    passed: int
+    tunnels: int
+
+
+def shares(config: SidecarConfig, descriptors: int) -> Shares:
+    """Share out what is left of `descriptors`, which is how many files this process may have open.
+
+    Clients that are turned away hold one too until they are told. Where routes pass, so does the service's end.
+    """
+    kinds = 4 if any(route.mode == "pass" for route in config.routes) else 2
+    share = max(1, (descriptors - limits.RESERVED_DESCRIPTORS) // kinds)
+    return Shares(
+        connections=min(config.http.connections_max, share),
+        refused=min(limits.CONNECTIONS_REFUSED_MAX, share),
+        passed=min(limits.PASS_CONNECTIONS_MAX, share),
+        tunnels=min(limits.TUNNELS_MAX, share),
+    )
+
+
+def front(config: SidecarConfig, replica: Replica, share: Shares) -> HttpServer:
+    """The front door."""
     routes = [Route(route.path, Mode(route.mode), tuple(route.methods), route.key_required) for route in config.routes]
     options = FrontOptions(
         pseudonym=f"quorate-r{config.replica}".encode(),
@@ -160,8 +187,6 @@ def front(config: SidecarConfig, replica: Replica, descriptors: int) -> HttpServ
         durability=b"" if config.storage == "sync" else config.storage.encode(),
     )
     http = config.http
-    # Half of what is left is for those who are turned away: they hold a descriptor too until they are told.
-    share = max(1, (descriptors - limits.RESERVED_DESCRIPTORS) // 2)
     return HttpServer(
         Front(replica, RoutePolicy(routes), options, asyncio.get_running_loop().time),
         ServerOptions(
@@ -170,8 +195,8 @@ def front(config: SidecarConfig, replica: Replica, descriptors: int) -> HttpServ
                 body_seconds_max=http.body_seconds_max,
                 idle_seconds_max=http.idle_seconds_max,
             ),
-            connections_max=min(http.connections_max, share),
-            refused_max=min(limits.CONNECTIONS_REFUSED_MAX, share),
+            connections_max=share.connections,
+            refused_max=share.refused,
         ),
         http_limits(config),
     )
@@ -221,3 +246,9 @@ class StateChannel:
         """Send, or drop."""
         self._mesh.send(to, payload, Channel.STATE)
         self._mesh.flush()
+
+
+def _front_url(address: str) -> str:
+    """Return where this machine finds our front: a service may bring commands of its own there to be ordered."""
+    host, _, port = address.rpartition(":")
+    return f"http://{ANY_ADDRESS.get(host, host)}:{port}"

@@ -22,7 +22,7 @@ from typing import Any, Protocol, get_args
 from urllib.parse import parse_qs, urlsplit
 
 from quorate.errors import NetworkRefused, QuorateError
-from quorate.intercept.server import Respond
+from quorate.intercept.connection import Respond
 from quorate.ops.changes import Changes
 from quorate.ops.child import Child, What
 from quorate.ops.rundir import RunInfo

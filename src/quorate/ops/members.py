@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from quorate import limits
 from quorate.consensus.core import Change
-from quorate.intercept.server import Respond
+from quorate.intercept.connection import Respond
 from quorate.ordering import Ordering
 from quorate.protocols.problems import problem
 from quorate.protocols.requests import Request

@@ -36,6 +36,7 @@ from quorate.replica.reads import Reads
 from quorate.replica.recovery import Recovery
 from quorate.replica.replica import Replica
 from quorate.replica.trimming import Trimmer
+from quorate.replica.tunnels import Tunnels
 from quorate.replica.upstream import Upstream
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -75,6 +76,9 @@ class Sidecar:
         http = compose.http_limits(config)
         self._lane = Upstream(config.app.address, http, 1, depth=config.app.pipeline)
         self._pool = Upstream(config.app.address, http, limits.READ_CONNECTIONS_MAX, retry_lost=True)
+        shares = compose.shares(config, _all_descriptors())
+        self._passes = Upstream(config.app.address, http, shares.passed, retry_lost=True)
+        self._tunnels = Tunnels(config.app.address, http, shares.tunnels)
         self._applier = Applier(self._ordering, self._lane, config.app.pipeline, compose.founders(config))
         self._ordering.on_delivered = self._applier.advance
         self._saving = compose.saving(config, self._ordering, self._mesh, self._applier)
@@ -90,9 +94,12 @@ class Sidecar:
         self._recovery.on_ready = lambda ready: self._turned.set()
         if self._saving is not None:
             self._saving.transfer.on_overtaken = self._recovery.begin_again
-        reads = Reads(self._ordering, self._applier, self._pool, exclusive=config.state == "contract")
-        self._replica = Replica(self._ordering, self._applier, reads, self._recovery, commit_latency(self._metrics))
-        self._front = compose.front(config, self._replica, _all_descriptors())
+        exclusive = config.state == "contract"
+        reads = Reads(self._ordering, self._applier, self._pool, self._passes, exclusive=exclusive)
+        self._replica = Replica(
+            self._ordering, self._applier, reads, self._tunnels, self._recovery, commit_latency(self._metrics)
+        )
+        self._front = compose.front(config, self._replica, shares)
         self._admin = HttpServer(Admin(self.status, Members(self._ordering), self._metrics))
         self._turned = asyncio.Event()
         """Set when readiness may have changed, so that the shared front is joined or left."""
@@ -170,6 +177,8 @@ class Sidecar:
             await self._saving.checkpoints.close()
         await self._lane.close()
         await self._pool.close()
+        await self._passes.close()
+        await self._tunnels.close()
         await self._ordering.close()
         self._admin.close()
 

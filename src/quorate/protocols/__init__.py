@@ -9,6 +9,7 @@ a client are never forwarded. A request is parsed, and written anew in one canon
     requests    a client's bytes -> `Request`, or a refusal with its problem document
     responses   the service's bytes -> `Outcome`, and an `Outcome` -> a client's bytes
     canonical   `Request` -> `Call`, and a `Call` -> the service's bytes
+    upgrades    the opening handshake of WebSocket
     problems    refusals as application/problem+json
 
 Parsers are fed bytes and hand back events; however the bytes are cut, the events are the same. Both sides answer

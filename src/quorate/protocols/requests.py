@@ -90,6 +90,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     http10: bool
     keep_alive: bool
     """The client allows another request on its connection."""
+    upgrade: bytes = b""
+    """What it offers to go on with in place of HTTP (RFC 9110 §7.8)."""
 
     def get(self, lower_name: bytes) -> bytes | None:
         """Return the value of a field, several joined by commas, or None."""
@@ -142,6 +144,10 @@ class RequestParser:
         if self._headed is not None:
             self.body_bytes += len(data)
 
+    def take_rest(self) -> bytes:
+        """Return what came behind the last request, unread: the connection goes on in another protocol."""
+        return self._take(len(self._buffer))
+
     def next_event(self) -> Request | Expect | None:
         """Return the next event, or None when more bytes are needed; raises `BadRequest`."""
         try:
@@ -182,12 +188,13 @@ class RequestParser:
         if target[0] != 0x2F or b"host" not in values or not _HOST.fullmatch(values[b"host"]):
             target = _resolve(method, target, fields, values, http10)
         length = _framing(values, http10, self._limits.body_bytes_max)
-        keep_alive = not http10
+        keep_alive, upgrade = not http10, b""
         if b"connection" in values:
-            fields, values, keep_alive = _apply_connection(fields, values, http10)
+            fields, values, keep_alive, upgrade = _apply_connection(fields, values, http10)
         if b"expect" in values or not 0 <= length <= len(self._buffer):
-            return self._await_body(Request(method, target, fields, values, b"", http10, keep_alive), length)
-        return Request(method, target, fields, values, self._take(length) if length else b"", http10, keep_alive)
+            return self._await_body(Request(method, target, fields, values, b"", http10, keep_alive, upgrade), length)
+        body = self._take(length) if length else b""
+        return Request(method, target, fields, values, body, http10, keep_alive, upgrade)
 
     def _await_body(self, request: Request, length: int) -> Request | Expect | None:
         expected = request.values.get(b"expect")
@@ -301,10 +308,14 @@ def _framing(values: dict[bytes, bytes], http10: bool, body_max: int) -> int:
 
 def _apply_connection(
     fields: list[Field], values: dict[bytes, bytes], http10: bool
-) -> tuple[list[Field], dict[bytes, bytes], bool]:
-    """Return the fields less those nominated, and whether the connection may go on (RFC 9112 §9.3)."""
+) -> tuple[list[Field], dict[bytes, bytes], bool, bytes]:
+    """Return the fields less those nominated, whether the connection may go on (RFC 9112 §9.3), and with what.
+
+    HTTP/1.0 has no upgrades (RFC 9110 §7.8).
+    """
     options = connection_options(combined(fields, b"connection"))
+    upgrade = combined(fields, b"upgrade") if b"upgrade" in options and not http10 else b""
     if not options.isdisjoint(values):
         fields = [field for field in fields if field[1] not in options]
         values = {lower: value for _, lower, value in fields}
-    return fields, values, b"close" not in options and (not http10 or b"keep-alive" in options)
+    return fields, values, b"close" not in options and (not http10 or b"keep-alive" in options), upgrade

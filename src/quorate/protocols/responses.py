@@ -2,7 +2,8 @@
 
 An outcome keeps status, body, and the end-to-end fields in their order and case. The reason phrase means nothing (RFC
 9112 §4) and becomes the usual one. Interim answers are dropped, a bounded number of them. A service that frames badly,
-says 101 to a request that asked for no upgrade, or exceeds the bounds is not repaired: `BadResponse`.
+says 101 to a request that asked for no upgrade, or exceeds the bounds is not repaired: `BadResponse`. A 101 that was
+asked for is an outcome without a body, and what follows it is nobody's here (`take_rest`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from quorate.protocols.fields import (
     field_lines,
     split_fields,
 )
+from quorate.protocols.upgrades import check_switching
 from quorate.types import Outcome
 
 _STATUS_LINE = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + TEXT + rb")?\r\n"
@@ -53,14 +55,18 @@ class BadResponse(Misbehaviour):
 
 
 class ResponseParser:
-    """Answers in the order of their requests: `expect` each, then `feed`; after `BadResponse` the parser is spent."""
+    """Answers in the order of their requests: `expect` each, then `feed`; after `BadResponse` the parser is spent.
 
-    def __init__(self, limits: HttpLimits) -> None:
+    With `accept`, the right Sec-WebSocket-Accept, a 101 that bears it is an answer, and the last of its connection.
+    """
+
+    def __init__(self, limits: HttpLimits, accept: bytes | None = None) -> None:
         self.started = False
         """Some byte of the awaited answer has come: the service surely saw the request."""
         self.keep_alive = True
         """After an outcome: the connection can take another request."""
         self._limits = limits
+        self._accept = accept
         self._buffer = bytearray()
         self._lines = HeadLines(
             _check_status_line, limits.response_head_bytes_max, limits.response_head_bytes_max, _FIELDS_MAX
@@ -99,6 +105,12 @@ class ResponseParser:
         except Malformed as fault:
             raise BadResponse(f"the service answered against the protocol: {fault.what}") from None
 
+    def take_rest(self) -> bytes:
+        """Return what came behind a 101."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
     def eof(self) -> Outcome | None:
         """The service closed: return the outcome that this completes, None if none was awaited, or `BadResponse`."""
         self.keep_alive = False
@@ -126,6 +138,9 @@ class ResponseParser:
         return self._read_body(*self._headed)
 
     def _on_head(self, method: bytes, status: int, http10: bool, block: bytes) -> None:
+        if status == 101 and self._accept is not None and not http10:
+            self._on_switching(block, self._accept)
+            return
         if status < 200:
             self._on_interim(status)
             return
@@ -140,6 +155,14 @@ class ResponseParser:
             if status != 204:
                 left_out = left_out - {b"content-length"}  # it describes a body that is not sent
         self._headed = status, field_lines(fields, left_out, _OURS)
+
+    def _on_switching(self, block: bytes, accept: bytes) -> None:
+        fields, values = split_fields(block)
+        left_out = self._on_connection(fields, values, http10=False)
+        check_switching(fields, accept)
+        self.keep_alive = False
+        self._length = 0
+        self._headed = 101, field_lines(fields, left_out, _OURS)
 
     def _on_interim(self, status: int) -> None:
         self._interim_left -= 1

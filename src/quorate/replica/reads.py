@@ -3,6 +3,9 @@
 One barrier serves every read that waits at that moment; the ordering sees to that. A read is sent with the index
 applied at that time. In state mode `contract` the service takes a read's `log-index` for its own position, so there a
 read must never cross a write: reads take turns with the applier.
+
+A passed call may wait for reads and commands that the service makes through the front door meanwhile. So it has
+connections of its own, takes no turns, and may have changed something when its answer fails to come.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 
 from quorate.ordering import Ordering
 from quorate.protocols.canonical import delivery_bytes
+from quorate.protocols.fields import SAFE_METHODS
 from quorate.protocols.problems import problem
 from quorate.replica.apply import Applier
 from quorate.replica.upstream import Answer, CallFailed, Fate, Upstream
@@ -41,6 +45,12 @@ SERVICE_DOWN = problem(
     retryable=True,
     retry_after=1,
 )
+PASS_UNKNOWN = problem(
+    504,
+    "outcome_unknown",
+    "It is not known whether the service has executed the request",
+    "it was passed on to the service of this replica alone; only the service can tell",
+)
 BAD_UPSTREAM = problem(
     502, "bad_upstream", "The service gave no valid HTTP answer", "this is a fault of the service, not of the request"
 )
@@ -65,17 +75,27 @@ class Read:
         self.point: Slot = UNKNOWN
         self.index: Index = 0
 
+    @property
+    def harmless(self) -> bool:
+        """Say whether the call changes nothing, so that it may be sent again whatever became of it."""
+        return self.mode is not ReadMode.PASS or self.call.method in SAFE_METHODS
+
 
 class Reads:
     """The waiting room for reads. Callers bound how many there are (`len`)."""
 
-    def __init__(self, ordering: Ordering, applier: Applier, pool: Upstream, *, exclusive: bool) -> None:
+    def __init__(
+        self, ordering: Ordering, applier: Applier, pool: Upstream, passes: Upstream, *, exclusive: bool
+    ) -> None:
         self._ordering = ordering
         self._applier = applier
         self._pool = pool
+        self._passes = passes
         self._exclusive = exclusive
         self._loop = asyncio.get_running_loop()
         self._open: set[Read] = set()
+        self.passing = 0
+        """How many of them are passed calls."""
         self._barred: list[Read] = []
         """Reads that wait for the next barrier to be asked for."""
         self._asking = False
@@ -89,6 +109,7 @@ class Reads:
     def take(self, read: Read) -> None:
         """Take a call and see to its answer."""
         self._open.add(read)
+        self.passing += read.mode is ReadMode.PASS
         if read.mode is ReadMode.LINEARIZABLE:
             self._barred.append(read)
             self._ask_soon()
@@ -108,7 +129,7 @@ class Reads:
         """Answer those whose deadline has passed."""
         now = self._loop.time()
         for read in [read for read in self._open if read.deadline <= now]:
-            self._answer(read, NO_QUORUM if read.point == UNKNOWN else READ_TIMEOUT)
+            self._answer(read, NO_QUORUM if read.point == UNKNOWN else READ_TIMEOUT if read.harmless else PASS_UNKNOWN)
         self._parked = [read for read in self._parked if read in self._open]
         self._barred = [read for read in self._barred if read in self._open]
 
@@ -142,16 +163,16 @@ class Reads:
         due = read.point <= applier.point and read.at_least <= applier.applied
         # A write that waits for readers to finish must not be starved by more of them.
         writing = applier.current_index or (applier.holds and applier.backlog)
-        if due and not (self._exclusive and writing):
-            self._send(read)
-        else:
+        if not due or (self._exclusive and writing and read.mode is not ReadMode.PASS):
             self._parked.append(read)
+        elif read.mode is ReadMode.PASS:
+            self._pass(read)
+        else:
+            self._send(read)
 
     def _send(self, read: Read) -> None:
         read.index = self._applier.applied
-        injected = (
-            b"" if read.mode is ReadMode.PASS else b"Quorate-Index: %d\r\nlog-index: %d\r\n" % (read.index, read.index)
-        )
+        injected = b"Quorate-Index: %d\r\nlog-index: %d\r\n" % (read.index, read.index)
         self._applier.holds += self._exclusive
         data = delivery_bytes(read.call.head, injected, read.call.body)
         self._pool.call(data, read.call.method, lambda answer: self._on_answer(read, answer))
@@ -160,12 +181,24 @@ class Reads:
         self._applier.holds -= self._exclusive
         if self._exclusive:
             self._applier.advance()  # first: whoever is answered may come with another read at once
-        if not isinstance(answer, CallFailed):
-            self._answer(read, answer)
-        else:
-            self._answer(read, BAD_UPSTREAM if answer.fate is Fate.BROKEN else SERVICE_DOWN)
+        self._answer(read, _outcome(read, answer))
+
+    def _pass(self, read: Read) -> None:
+        read.index = self._applier.applied
+        data = delivery_bytes(read.call.head, b"", read.call.body)
+        self._passes.call(data, read.call.method, lambda answer: self._answer(read, _outcome(read, answer)))
 
     def _answer(self, read: Read, outcome: Outcome) -> None:
         if read in self._open:
             self._open.discard(read)
+            self.passing -= read.mode is ReadMode.PASS
             read.done(Reply(outcome, read.index))
+
+
+def _outcome(read: Read, answer: Answer) -> Outcome:
+    """Return what a client hears of an answer, or of its failing to come."""
+    if not isinstance(answer, CallFailed):
+        return answer
+    if answer.fate is Fate.BROKEN:
+        return BAD_UPSTREAM
+    return SERVICE_DOWN if read.harmless or answer.fate is Fate.REFUSED else PASS_UNKNOWN

@@ -21,6 +21,7 @@ from quorate.protocols.problems import problem
 from quorate.replica.apply import Applied, Applier
 from quorate.replica.reads import Read, Reads
 from quorate.replica.sessions import KEY_REUSED
+from quorate.replica.tunnels import Tunnels, Upgrade
 from quorate.types import Call, Command, Index, Outcome, ReadMode, Reply, Slot
 from quorate.wire import encode_batch, encode_command
 
@@ -133,6 +134,8 @@ class ReplicaStatistics(NamedTuple):
     executed: int
     replayed: int
     sessions: int
+    tunnels: int
+    """Those still being opened included."""
 
 
 class Replica:
@@ -146,12 +149,14 @@ class Replica:
         ordering: Ordering,
         applier: Applier,
         reads: Reads,
+        tunnels: Tunnels,
         readiness: Readiness,
         observe: Callable[[float], None],
     ) -> None:
         self._ordering = ordering
         self._applier = applier
         self._reads = reads
+        self._tunnels = tunnels
         self._readiness = readiness
         self._observe = observe
         self._loop = asyncio.get_running_loop()
@@ -202,11 +207,25 @@ class Replica:
 
     def read(self, call: Call, mode: ReadMode, at_least: Index, deadline: float, done: Callable[[Reply], None]) -> None:
         """Serve a call off the log; a linearizable or stale one not before index `at_least` is applied here."""
-        refusal = self._refusal(serving=mode is not ReadMode.PASS)
+        passing = mode is ReadMode.PASS
+        refusal = self._refusal(serving=not passing)
+        if passing and self._reads.passing >= limits.PASSED_MAX:
+            refusal = Reply(OVERLOADED, 0)
         if refusal is not None:
             done(refusal)
         else:
             self._reads.take(Read(call, mode, at_least, deadline, done))
+
+    def upgrade(
+        self, call: Call, accept: bytes, deadline: float, done: Callable[[Outcome, Upgrade | None], None]
+    ) -> None:
+        """Ask the service for an upgrade, as `Tunnels.open` does, if there is room for one more."""
+        if self._closed:
+            done(NOT_READY, None)
+        elif not self._tunnels.room:
+            done(OVERLOADED, None)
+        else:
+            self._tunnels.open(call, accept, deadline, done)
 
     def outcome(self, request_id: bytes) -> Reply | None:
         """Return what came of an earlier request, if this copy has executed it and still knows."""
@@ -227,6 +246,7 @@ class Replica:
             executed=self._applier.executed,
             replayed=self._replayed,
             sessions=len(self._applier.sessions),
+            tunnels=len(self._tunnels),
         )
 
     def close(self) -> None:

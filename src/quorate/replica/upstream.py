@@ -13,7 +13,7 @@ import enum
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from quorate import limits
 from quorate.protocols.fields import SAFE_METHODS, HttpLimits
@@ -40,6 +40,32 @@ class CallFailed(NamedTuple):
 
 
 Answer = Outcome | CallFailed
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+async def connect(address: tuple[str, int], factory: Callable[[], P]) -> P | CallFailed:
+    """Return a new connection to the service, or how that failed: nothing was sent."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limits.SERVICE_CONNECT_SECONDS_MAX):
+            while True:
+                try:
+                    _, connection = await loop.create_connection(factory, *address)
+                except OSError as error:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE):
+                        raise
+                    await asyncio.sleep(limits.SWEEP_SECONDS)  # our want of descriptors is not the service's fault
+                else:
+                    return connection
+    except OSError as error:  # TimeoutError is one of them
+        return CallFailed(Fate.REFUSED, f"cannot connect to the service: {error.strerror or error!r}")
+
+
+def split_service_address(address: str) -> tuple[str, int]:
+    """Return host and port of "host:port"."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 class Connection(asyncio.Protocol):
@@ -156,8 +182,7 @@ class Upstream:
     def __init__(
         self, address: str, http: HttpLimits, connections_max: int, *, depth: int = 1, retry_lost: bool = False
     ) -> None:
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
+        self._address = split_service_address(address)
         self._http = http
         self._connections_max = connections_max
         self._depth = depth
@@ -218,14 +243,14 @@ class Upstream:
             self._loop.call_soon(waiting.done, CallFailed(Fate.REFUSED, "too many calls wait for the service"))
 
     async def _connect(self, waiting: _Waiting, resets: int) -> None:
-        connection, why = await self._try_to_connect()
+        connection = await connect(self._address, lambda: Connection(self._http, self._depth))
         task = asyncio.current_task()
         assert task is not None
         self._connecting.discard(task)
-        if connection is None:
+        if isinstance(connection, CallFailed):
             refused, self._queue = [waiting, *self._queue], deque()
             for call in refused:
-                call.done(CallFailed(Fate.REFUSED, why))
+                call.done(connection)
         elif resets != self._resets:
             connection.abort()
             self._start_queued()
@@ -235,23 +260,6 @@ class Upstream:
             self._send(connection, waiting._replace(retry=False))
             while self._queue and self._idle and self._idle[-1].open:
                 self._send(self._idle[-1], self._queue.popleft())
-
-    async def _try_to_connect(self) -> tuple[Connection | None, str]:
-        try:
-            async with asyncio.timeout(limits.SERVICE_CONNECT_SECONDS_MAX):
-                while True:
-                    try:
-                        _, connection = await self._loop.create_connection(
-                            lambda: Connection(self._http, self._depth), self._host, self._port
-                        )
-                    except OSError as error:
-                        if error.errno not in (errno.EMFILE, errno.ENFILE):
-                            raise
-                        await asyncio.sleep(limits.SWEEP_SECONDS)  # our want of descriptors is not the service's fault
-                    else:
-                        return connection, ""
-        except OSError as error:  # TimeoutError is one of them
-            return None, f"cannot connect to the service: {error.strerror or error!r}"
 
     def _start_queued(self) -> None:
         if self._queue and (self._idle or len(self._full) + len(self._connecting) < self._connections_max):
