@@ -9,7 +9,7 @@ SEEDS ?= 1000
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test verify static format lint types imports fix sim torture bench recovery lock clean
+.PHONY: help demo chat chat-classic test verify static quorate-static format lint types imports fix sim torture bench recovery lock clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -19,13 +19,25 @@ help: ## list these targets
 demo: $(INSTALLED) ## watch three replicas lose their leader and lose nothing, in under a minute
 	$(BIN)/quorate demo
 
-test: $(INSTALLED) ## run all tests, real processes included (TESTS=... names some)
+chat: $(INSTALLED) ## run the chat as three copies behind Quorate, until Ctrl-C
+	$(MAKE) -C apps/chat build
+	apps/chat/run replicated
+
+chat-classic: ## run the chat on Kafka, RabbitMQ, Redis, PostgreSQL, until Ctrl-C
+	$(MAKE) -C apps/chat build servers
+	apps/chat/run classic
+
+test: $(INSTALLED) ## run all tests, real processes included (TESTS=... names some of Quorate's)
 	@.ci/ensure node nft strace ip
+	$(if $(TESTS),,$(MAKE) -C apps/chat test)
 	$(BIN)/python -m pytest $(TESTS)
 
 verify: static test ## the whole gate; changes nothing
 
-static: format lint types imports ## the gate without the tests
+static: quorate-static ## the gate without the tests
+	$(MAKE) -C apps/chat static
+
+quorate-static: format lint types imports # without the chat's
 
 format: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -42,6 +54,7 @@ imports: $(INSTALLED)
 fix: $(INSTALLED) ## format, and correct what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(MAKE) -C apps/chat fix
 
 sim: $(INSTALLED) ## simulate SEEDS clusters of each core under faults (1000), and the planted bugs
 	$(BIN)/quorate sim --core paxos --seeds $(SEEDS)

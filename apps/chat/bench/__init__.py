@@ -1,0 +1,1 @@
+"""How long a message takes, in both deployments: `load` measures, `report` shows."""

@@ -1,0 +1,1 @@
+"""The web service: the page, and the sockets by which it sends and gets messages."""
