@@ -33,13 +33,12 @@ class Walk:
 
     async def see(self, page: Page, view: str, picture: str | None = None) -> None:
         """Look at what `page` shows, in both colours; there may be a picture of each."""
-        await page.emulate_media(color_scheme="light")
-        await self._look(page, f"{view}, light", picture and f"{picture}-light")
-        await page.emulate_media(color_scheme="dark")
-        await self._look(page, f"{view}, dark", picture and f"{picture}-dark", "color-contrast")
+        for colours in ("light", "dark"):
+            await page.emulate_media(color_scheme=colours)
+            await self._look(page, f"{view}, {colours}", picture and f"{picture}-{colours}")
 
-    async def _look(self, page: Page, view: str, picture: str | None, *rules: str) -> None:
-        self.findings += [f"{view}: {finding}" for finding in await grave_findings(page, *rules)]
+    async def _look(self, page: Page, view: str, picture: str | None) -> None:
+        self.findings += [f"{view}: {finding}" for finding in await grave_findings(page)]
         if picture and self._pictures:
             await page.screenshot(path=self._pictures / f"chat-{picture}.png", animations="disabled")
 
