@@ -29,8 +29,11 @@ chat-classic: ## run the chat on Kafka, RabbitMQ, Redis, PostgreSQL, until Ctrl-
 
 test: $(INSTALLED) ## run all tests, real processes included (TESTS=... names some of Quorate's)
 	@.ci/ensure node nft strace ip
-	$(if $(TESTS),,$(MAKE) -C apps/chat test)
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	@.ci/test
+endif
 
 verify: static test ## the whole gate; changes nothing
 

@@ -110,23 +110,24 @@ def _tokens(request: Request) -> Tokens:
     return tokens
 
 
-def _user(request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+# Dependencies that are no coroutines would each be run by a thread: dearer than all that they do.
+async def _user(request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
     if bearer is None:
         raise unauthorized()
     return _tokens(request).verify(bearer.credentials)
 
 
-def _service(request: Request, key: Annotated[str | None, Depends(_service_key)]) -> None:
+async def _service(request: Request, key: Annotated[str | None, Depends(_service_key)]) -> None:
     if not _tokens(request).is_service(key):
         raise unauthorized()
 
 
-def _user_or_service(
+async def _user_or_service(
     request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     key: Annotated[str | None, Depends(_service_key)],
 ) -> Caller | None:
-    return None if key is not None and _tokens(request).is_service(key) else _user(request, bearer)
+    return None if key is not None and _tokens(request).is_service(key) else await _user(request, bearer)
 
 
 SignedIn = Annotated[Caller, Depends(_user)]

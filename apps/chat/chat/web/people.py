@@ -47,7 +47,7 @@ class People:
     async def unknown(self, ids: Collection[int]) -> int | None:
         """Return the first of these whom there isn't, or None; raises Unavailable.
 
-        A stranger costs one question, and so does everybody who wasn't asked for in the last minute.
+        A stranger costs one question, and so does everybody who wasn't asked for lately.
         """
         for user in ids:
             if not self._is_known(user):
