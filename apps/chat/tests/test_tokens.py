@@ -21,7 +21,9 @@ from chat.tokens import AUDIENCE, ISSUER, Tokens
 from tests.conftest import SERVICE_KEY, TOKEN_SECRET, served, settings
 
 NOW = int(time.time())
-GOOD = {"id": 1, "username": "ada", "iat": NOW, "exp": NOW + 3600, "iss": ISSUER, "aud": AUDIENCE}
+DAY = 24 * 3600
+"""What is made when the tests are collected has to last until they run."""
+GOOD = {"id": 1, "username": "ada", "iat": NOW, "exp": NOW + DAY, "iss": ISSUER, "aud": AUDIENCE}
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD9\n-----END PUBLIC KEY-----\n"
 OTHER_KEY = "a key that is somebody else's, and long enough"
 PATH = "/users-ms/users"
@@ -59,7 +61,7 @@ FORGED = {
     "jwk": token(key=OTHER_KEY, jwk={"kty": "oct", "k": part(OTHER_KEY)}),
     "critical extension": token(crit=["unheard-of"], **{"unheard-of": True}),
     "expired": token({**GOOD, "exp": NOW - 1}),
-    "not yet valid": token({**GOOD, "nbf": NOW + 600}),
+    "not yet valid": token({**GOOD, "nbf": NOW + DAY}),
     "other audience": token({**GOOD, "aud": "shop"}),
     "other issuer": token({**GOOD, "iss": "chat-auth.attacker.example"}),
     **{f"no {claim}": without(claim) for claim in GOOD},

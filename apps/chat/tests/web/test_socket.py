@@ -299,7 +299,7 @@ async def test_a_refusal_meets_only_the_one_to_blame(stuck: Chat) -> None:
 
 
 async def test_an_expired_token_ends_the_socket_unless_it_is_renewed(chat: Chat) -> None:
-    soon = ["chat", token(ANNA, 4)]
+    soon = ["chat", token(ANNA, 10)]
     async with chat.connect(ANNA, subprotocols=soon) as expiring, chat.connect(ANNA, subprotocols=soon) as renewed:
         await renewed.say({"type": "Renew", "token": token(ANNA)})
         assert await expiring.closed() == 4401
@@ -309,7 +309,7 @@ async def test_an_expired_token_ends_the_socket_unless_it_is_renewed(chat: Chat)
 
 async def test_a_silent_client_is_pinged_and_then_ended(tmp_path: Path, bus: LocalBus) -> None:
     chat = Chat(tmp_path, bus)
-    async with chat.running_back(), chat.running_web(socket_seconds=2.0), chat.connect(ANNA) as anna:
+    async with chat.running_back(), chat.running_web(socket_seconds=4.0), chat.connect(ANNA) as anna:
         for _ in range(2):
             assert await anna.next("Ping") == {"type": "Ping"}
             await anna.say({"type": "Pong"})
