@@ -33,4 +33,5 @@ def test_the_demo_of_the_first_block_runs() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     planned = subprocess.run([*test.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr
-    assert "pytest" in planned.stdout
+    assert ".ci/test" in planned.stdout
+    assert "pytest" in (ROOT / ".ci" / "test").read_text()
