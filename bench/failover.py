@@ -28,6 +28,7 @@ from bench.report import Found, at_most, say
 from bench.sides import Quorate, cluster, run_options, wait_until
 
 from quorate.ops.demo import counter_value
+from quorate.ops.writers import is_acknowledged
 
 WRITERS_PER_FRONT = 2
 PAUSE_SECONDS = 0.01
@@ -37,7 +38,6 @@ ANSWER_SECONDS_MAX = 3.0
 WRITE_SECONDS_MAX = 20.0
 BETWEEN_SECONDS = (0.5, 1.5)
 """From the moment that all replicas are back to the next kill: drawn, so that kills keep no step with any timer."""
-BODY = b'{"op":"INC","value":1}'
 GOAL_SECONDS = 2.0
 
 
@@ -102,18 +102,6 @@ class Writers:
                 self.abandoned += 1
                 return
             time.sleep(RETRY_SECONDS)
-
-
-def is_acknowledged(connection: http.client.HTTPConnection, key: str) -> bool:
-    """Send one write and say what came of it."""
-    try:
-        connection.request("POST", "/integer", BODY, {"Content-Type": "application/json", "Idempotency-Key": key})
-        response = connection.getresponse()
-        response.read()
-    except (OSError, http.client.HTTPException):
-        connection.close()
-        return False
-    return response.status == 201
 
 
 def measure(options: argparse.Namespace, directory: Path) -> Found:

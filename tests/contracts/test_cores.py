@@ -136,7 +136,7 @@ def test_the_same_events_have_the_same_effects(core: CoreType) -> None:
 # --- whatever happens ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(steps=STEPS)
 @pytest.mark.parametrize("name", sorted(registry.CORES))
 def test_whatever_is_lost_delayed_restarted_or_changed_all_agree_and_go_on(name: str, steps: list[Step]) -> None:
@@ -145,8 +145,20 @@ def test_whatever_is_lost_delayed_restarted_or_changed_all_agree_and_go_on(name:
     trouble.end_well()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_so_they_do_after_a_long_walk(core: CoreType, seed: int) -> None:
     trouble = Trouble(core)
     trouble.walk(random_steps(seed, 500))
     trouble.end_well()
+
+
+def test_walks_are_not_idle(core: CoreType) -> None:
+    """Nothing could go wrong in walks in which nothing happens."""
+    chosen = changes = elected = 0
+    for seed in range(20):
+        trouble = Trouble(core)
+        trouble.walk(random_steps(seed, 300))
+        chosen += len(trouble.net.chosen)
+        changes += sum(1 for batch in trouble.net.chosen.values() if batch.payload and not batch.size)
+        elected += sum(trace.what == "elected" for each in trouble.net.members.values() for trace in each.traces)
+    assert min(chosen, changes, elected) >= 10

@@ -125,7 +125,7 @@ def test_a_cut_file_is_found(tmp_path: Path, size: int) -> None:
 
 def test_a_disk_that_refuses_is_logged_and_tried_again(tmp_path: Path) -> None:
     acquaintances = Acquaintances(tmp_path)
-    draft = (tmp_path / FILE_NAME).with_suffix(".new")
+    draft = (tmp_path / FILE_NAME).with_name(FILE_NAME + ".new")
     draft.mkdir()
     with capture_logs() as logs:
         acquaintances.meet(HELLO)

@@ -22,6 +22,7 @@ from typing import IO
 import msgspec
 
 from quorate.errors import IdentityRefused, NetworkRefused, StorageBroken
+from quorate.files import replace_file
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -107,11 +108,11 @@ class RunDirectory:
 
     def remember(self, cluster: ClusterInfo) -> None:
         """Record who belongs to the cluster."""
-        _write(self.path / "cluster.json", msgspec.json.encode(cluster))
+        replace_file(self.path / "cluster.json", msgspec.json.encode(cluster))
 
     def publish(self, info: RunInfo) -> None:
         """Let other commands find this run."""
-        _write(self.path / "run.json", msgspec.json.encode(info))
+        replace_file(self.path / "run.json", msgspec.json.encode(info))
 
     def release(self) -> None:
         """Take the run off the record."""
@@ -158,13 +159,3 @@ class RunDirectory:
                 left = self.path / f"r{number}" / place
                 if left.exists():
                     shutil.rmtree(left)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Replace `file` as a whole, so that a reader or a crash never meets half of it."""
-    draft = file.with_suffix(".new")
-    with draft.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from quorate.errors import Misuse
+from quorate.files import replace_file
 from quorate.limits import AUTHORITY_DAYS, CERTIFICATE_DAYS
 from quorate.transport.tls import replica_uri
 from quorate.types import ReplicaId
@@ -210,14 +210,8 @@ def _write(directory: Path, name: str, certificate: x509.Certificate, key: ec.El
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
-    draft = path.with_name(path.name + ".new")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, data, mode)
     except OSError as error:
         raise Misuse(f"can't be written: {error.strerror} - {path}", "give a writable directory") from error
 

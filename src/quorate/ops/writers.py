@@ -66,7 +66,7 @@ class Writers:
         key = f'"{uuid.uuid4()}"'
         deadline = time.monotonic() + WRITE_SECONDS_MAX
         attempt = home
-        while not _send(connections[attempt % len(connections)], key):
+        while not is_acknowledged(connections[attempt % len(connections)], key):
             attempt += 1
             with self._lock:
                 self.retried += 1
@@ -84,8 +84,8 @@ class Writers:
             self._last = now
 
 
-def _send(connection: http.client.HTTPConnection, key: str) -> bool:
-    """Whether this replica acknowledged the write."""
+def is_acknowledged(connection: http.client.HTTPConnection, key: str) -> bool:
+    """Send one write under `key`, and say whether this replica acknowledged it."""
     try:
         connection.request("POST", "/integer", BODY, {"Content-Type": "application/json", "Idempotency-Key": key})
         response = connection.getresponse()

@@ -30,7 +30,7 @@ from typing import IO, Protocol, cast
 
 from quorate import limits
 from quorate.errors import Misbehaviour
-from quorate.storage.identity import fsync_directory
+from quorate.files import fsync_directory
 
 PIECE_BYTES = 64 * 1024
 

@@ -36,6 +36,7 @@ from typing import Annotated, Any
 import msgspec
 
 from quorate.errors import IdentityRefused, StorageBroken
+from quorate.files import fsync_directory, replace_file
 from quorate.storage import Identity
 from quorate.storage.environment import DATA_NAME
 from quorate.types import ReplicaId
@@ -245,24 +246,8 @@ def _read_marker(directory: Path) -> _Marker | None:
 
 
 def _write_marker(directory: Path, marker: _Marker) -> None:
-    """Replace the marker so that after a power cut there is the old one or the new one, whole."""
-    draft = directory / (MARKER_NAME + ".new")
     try:
-        with draft.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(marker)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(directory / MARKER_NAME)
-        fsync_directory(directory)
+        replace_file(directory / MARKER_NAME, msgspec.json.format(msgspec.json.encode(marker)) + b"\n")
         fsync_directory(directory.parent)
     except OSError as error:
         raise StorageBroken(f"{directory}: marker can't be written: {error.strerror}", "check the disk") from error
-
-
-def fsync_directory(directory: Path) -> None:
-    """Make the directory's entries durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

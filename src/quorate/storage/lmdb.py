@@ -37,6 +37,7 @@ import lmdb
 
 from quorate.consensus.core import Persist, Recovered
 from quorate.errors import IdentityRefused, Misuse, StorageBroken
+from quorate.files import fsync_directory
 from quorate.limits import ASYNC_SYNC_SECONDS, LOG_COUNTS_SLOTS, LOG_TRIM_RECORDS_MAX
 from quorate.records import (
     StoreMeta,
@@ -55,7 +56,7 @@ from quorate.storage import Identity, digest
 from quorate.storage.change import Change, merged
 from quorate.storage.counter import CommitCounter
 from quorate.storage.environment import DATA_NAME, MEMBERSHIP_KEY, META_KEY, REJOIN, open_environment, slot_key
-from quorate.storage.identity import STORE_NAME, Mode, claim, fsync_directory, identity_tag
+from quorate.storage.identity import STORE_NAME, Mode, claim, identity_tag
 from quorate.storage.room import Room, room_at
 from quorate.storage.verify import verify_in_child
 from quorate.types import NO_BALLOT, NO_BASE, Ballot, Membership, Slot, Vote

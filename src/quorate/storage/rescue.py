@@ -25,8 +25,9 @@ import msgspec
 
 from quorate.consensus.core import Persist, Recovered
 from quorate.errors import Misuse, StorageBroken
+from quorate.files import fsync_directory
 from quorate.storage import Identity
-from quorate.storage.identity import claimed_mode, fsync_directory
+from quorate.storage.identity import claimed_mode
 from quorate.storage.lmdb import LmdbStore
 from quorate.types import NOOP, Ballot, Membership, ReplicaId, Slot, Vote
 

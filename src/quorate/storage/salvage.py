@@ -14,10 +14,10 @@ from pathlib import Path
 import lmdb
 
 from quorate.errors import StorageBroken
+from quorate.files import fsync_directory
 from quorate.limits import LOG_COPY_BYTES
 from quorate.records import StoreMeta, check_record, encode_meta
 from quorate.storage.environment import DATA_NAME, MEMBERSHIP_KEY, META_KEY, open_environment
-from quorate.storage.identity import fsync_directory
 
 COPY_NAME = "copy"
 Record = tuple[bytes, bytes | memoryview]

@@ -37,7 +37,7 @@ import structlog
 
 from quorate import limits
 from quorate.errors import IdentityRefused, Misbehaviour, StorageBroken
-from quorate.storage.identity import fsync_directory
+from quorate.files import fsync_directory
 from quorate.types import Base, Index, Membership, Slot
 
 log = structlog.get_logger(room="storage")

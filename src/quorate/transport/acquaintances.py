@@ -19,7 +19,6 @@ moment of it at most. A damaged file is refused: without it a peer that was roll
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Set
 from pathlib import Path
@@ -29,6 +28,7 @@ import msgspec
 import structlog
 
 from quorate.errors import Misbehaviour, StorageBroken
+from quorate.files import replace_file
 from quorate.types import ReplicaId
 from quorate.wire import Hello, Refusal
 
@@ -103,7 +103,7 @@ class Acquaintances:
             if peers == self._saved:
                 return
             try:
-                _replace(self._path, msgspec.json.encode(_File(_FORMAT, crc32(peers), msgspec.Raw(peers))))
+                replace_file(self._path, msgspec.json.encode(_File(_FORMAT, crc32(peers), msgspec.Raw(peers))))
             except OSError as error:
                 log.error("what peers told can't be saved", file=str(self._path), why=error.strerror)
                 return
@@ -143,18 +143,3 @@ def _read(path: Path) -> dict[int, _Known]:
 def _damaged(path: Path, how: str) -> StorageBroken:
     hint = "check the disk; if no peer's disk was set back, remove the file and start again"
     return StorageBroken(f"{path}: damaged ({how})", hint)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file, so that after a power cut there is the old one or the new one, whole."""
-    draft = path.with_suffix(".new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
