@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -51,6 +52,8 @@ async def measure(chat: Deployment, urls: Sequence[str], options: argparse.Names
     took: list[float] = []
     async with AsyncExitStack() as stack:
         await connected(stack, clients)
+        gc.collect()
+        gc.freeze()  # or the load itself stands still for a sixth of a second, now and then
         for client in clients:
             client.on_message = lambda message, client=client: note(took, client.id, message)
         await send(clients, options.rate, WARM_UP_SECONDS)

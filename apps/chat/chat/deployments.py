@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from chat.adapters.bus import Bus
 from chat.adapters.bus_kafka import KafkaBus
 from chat.adapters.bus_local import LocalBus
-from chat.adapters.commands import LocalCommands, OrderedCommands, endpoint
+from chat.adapters.commands import Door, LocalCommands, OrderedCommands
 from chat.adapters.database import Database
 from chat.adapters.logins import LocalLogins, Logins
 from chat.adapters.logins_rabbitmq import RabbitLogins
@@ -177,5 +177,5 @@ def process(settings: Settings, names: Sequence[str]) -> FastAPI:
     app = application(services, parts.tokens, [tables, *parts.lives, *chain], parts.database.is_there)
     if parts.commands is not parts.local_commands:
         commands = [command for service in services for command in service.commands]
-        app.include_router(endpoint(parts.local_commands, commands))
+        app.add_middleware(Door, local=parts.local_commands, commands=commands, tokens=parts.tokens)
     return app

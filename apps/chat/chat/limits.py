@@ -127,5 +127,7 @@ KNOWN_USERS_SECONDS = 600.0
 
 DRAIN_SECONDS = 3
 """For requests under way when a process is told to end."""
+GARBAGE_OBJECTS = 10_000
+"""Made until the young ones are looked through for cycles: most of a request's are gone by then, and don't grow old."""
 KEEP_ALIVE_SECONDS = 75
 """Until an idle connection closes: longer than what stands in front keeps its own."""

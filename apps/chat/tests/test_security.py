@@ -243,9 +243,18 @@ async def test_commands_are_taken_from_services_alone(tmp_path: Path, monkeypatc
             assert answer.status_code == 401
         assert (await anybody.post("/commands/users.delete", json={"id": "x"}, headers=KEY)).status_code == 422
         assert (await anybody.post("/commands/users.fly", json=wanted, headers=KEY)).status_code == 404
+        for content in (b"x" * (limits.BODY_BYTES_MAX + 1), endless()):
+            answer = await anybody.post("/commands/users.delete", content=content, headers=KEY)
+            assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
         assert (await anybody.get("/users-ms/users/1", headers=KEY)).status_code == 200
         assert (await anybody.post("/commands/users.delete", json=wanted, headers=KEY)).status_code == 200
         assert (await anybody.get("/users-ms/users/1", headers=KEY)).status_code == 404
+
+
+async def endless() -> AsyncIterator[bytes]:
+    """Give more than a body may have, without saying beforehand how much."""
+    for _ in range(limits.BODY_BYTES_MAX // 65536 + 1):
+        yield b"x" * 65536
 
 
 async def test_where_commands_are_not_ordered_there_is_no_door_for_them(chat: httpx2.AsyncClient) -> None:

@@ -13,16 +13,19 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx2
-from fastapi import APIRouter, Request
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat import limits, observe
 from chat.adapters.database import Database
+from chat.bodies import Bounded
 from chat.commands import AnyCommand, Command
 from chat.models import Document
-from chat.problems import Refused, Unavailable, Unknown
-from chat.tokens import SERVICE_KEY, ServiceOnly
+from chat.problems import CODES, Refused, Unavailable, Unknown, problem
+from chat.tokens import SERVICE_KEY, Tokens, unauthorized
 
 C = TypeVar("C", bound=Document)
 A = TypeVar("A", bound=Document)
@@ -108,21 +111,44 @@ def _answer(command: Command[C, A], response: httpx2.Response) -> A:
     raise Refused(response.status_code, told.get("code", "refused"), told.get("title", ""), told.get("hint", ""))
 
 
-def endpoint(local: LocalCommands, commands: Sequence[AnyCommand]) -> APIRouter:
-    """Return the door by which ordered commands come back to each copy."""
-    by_name: Mapping[str, AnyCommand] = {command.name: command for command in commands}
-    api = APIRouter()
+class Door:
+    """Middleware: the door by which ordered commands come back to each copy.
 
-    @api.post(PATH + "{name}", dependencies=[ServiceOnly], include_in_schema=False)
-    async def apply(name: str, request: Request) -> Response:
-        if name not in by_name:
+    It stands before all other middleware and the routes, since every copy takes every command: what these do for a
+    request takes longer than most commands.
+    """
+
+    def __init__(self, app: ASGIApp, local: LocalCommands, commands: Sequence[AnyCommand], tokens: Tokens) -> None:
+        self._app = app
+        self._bounded = Bounded(self._serve)
+        self._local = local
+        self._by_name: Mapping[str, AnyCommand] = {command.name: command for command in commands}
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Apply a command, or pass on what is none."""
+        is_command = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PATH)
+        await (self._bounded if is_command else self._app)(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._applied(Request(scope, receive))
+        except Refused as refused:
+            response = problem(refused)
+        except HTTPException as error:  # by `Bounded`
+            response = problem(Refused(error.status_code, CODES[error.status_code], error.detail))
+        await response(scope, receive, send)
+
+    async def _applied(self, request: Request) -> Response:
+        if not self._tokens.is_service(request.headers.get(SERVICE_KEY)):
+            raise unauthorized()
+        name = request.scope["path"].removeprefix(PATH)
+        if name not in self._by_name:
             raise Refused(404, "unknown_command", f"There is no command {name}")
-        command: Command[Any, Any] = by_name[name]
+        command: Command[Any, Any] = self._by_name[name]
         try:
             payload = command.payload.model_validate_json(await request.body())
         except ValidationError:
             raise Refused(422, "invalid_command", "The command makes no sense") from None
-        answer = await local.submit(command, payload)
+        answer = await self._local.submit(command, payload)
         return Response(answer.json_bytes(), media_type="application/json")
-
-    return api
