@@ -115,8 +115,8 @@ NO_BASE = Base(0, 0, NO_BALLOT)
 class Call(msgspec.Struct, frozen=True, gc=False):
     """A client's request in canonical form, as the service shall get it, less what is injected at delivery.
 
-    `head` is the request line and the end-to-end field lines (with Host, Via and, where there is a body,
-    Content-Length), each ended by CRLF, without the blank line.
+    `head` is the request line and the end-to-end field lines (with Host, X-Forwarded-For, Via and, where there is a
+    body, Content-Length), each ended by CRLF, without the blank line.
     """
 
     method: bytes

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.harness import Client, Cluster, Clusters, eventually
 
 ECHO = (sys.executable, str(Path(__file__).parent / "apps" / "echo.py"))
-AGREED = ("quorate-index", "quorate-time", "quorate-seed", "quorate-request-id", "log-index", "body")
+AGREED = ("quorate-index", "quorate-time", "quorate-seed", "quorate-request-id", "log-index", "x-forwarded-for", "body")
 MESSAGES = 30
 
 Deliveries = list[dict[str, str]]
@@ -24,7 +24,7 @@ def echo(clusters: Clusters) -> Cluster:
     for number in range(MESSAGES):
         with Client(cluster.urls()[number % 3]) as client:
             forged = {"Quorate_Seed": "7", "Quorate_Replay": "1", "Quorate_Time": "1", "log_index": "9"}
-            answer = client.ask("POST", "/echo", b"message %d" % number, **forged)
+            answer = client.ask("POST", "/echo", b"message %d" % number, **forged, X_Forwarded_For="192.0.2.7")
             assert answer.status == 200, answer
             assert int(answer.headers["quorate-index"]) > index
             index = int(answer.headers["quorate-index"])
@@ -46,6 +46,7 @@ def test_every_copy_is_delivered_the_same(echo: Cluster) -> None:
     agreed = [[{name: delivery[name] for name in AGREED} for delivery in copy] for copy in copies]
     assert agreed[0] == agreed[1] == agreed[2]
     assert [delivery["body"] for delivery in copies[0]] == [f"message {number}" for number in range(MESSAGES)]
+    assert {delivery["x-forwarded-for"] for delivery in copies[0]} == {"192.0.2.7, 127.0.0.1"}
 
 
 def test_index_time_and_seed_are_what_they_promise(echo: Cluster) -> None:

@@ -83,9 +83,11 @@ class Door(NamedTuple):
     replica: RecordingReplica
     address: str
 
-    async def connect(self) -> Client:
+    async def connect(self, source: str | None = None) -> Client:
+        """Connect, from the address `source` if it matters."""
         host, _, port = self.address.rpartition(":")
-        return Client(*await asyncio.open_connection(host.strip("[]"), int(port)))
+        local = None if source is None else (source, 0)
+        return Client(*await asyncio.open_connection(host.strip("[]"), int(port), local_addr=local))
 
     async def exchange(self, data: bytes) -> bytes:
         """Send bytes on a fresh connection, keep the write side open, and return what comes until the server closes."""

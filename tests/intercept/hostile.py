@@ -118,6 +118,8 @@ _SHADOWS = [
     b"X_Smr_Id: 1",
     b"X-Smr_Id: 1",
     b"Keep_Alive: 5",
+    b"X_Forwarded_For: 192.0.2.7",
+    b"x-forwarded_for: 192.0.2.7",
 ]
 _HOSTS = {
     "no Host": _get(host=None),

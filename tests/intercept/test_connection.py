@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from tests.intercept.doors import Client, Door, open_door, until
 from tests.intercept.hostile import answers_of
 
-from quorate.intercept.connection import Deadlines
+from quorate.intercept.connection import Connection, Deadlines, address_of
 from quorate.intercept.server import ServerOptions
 from quorate.types import Outcome, Reply
 
@@ -193,6 +194,67 @@ def reset(client: Client) -> None:
     sock = client.writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     client.writer.transport.abort()
+
+
+# --- where a client is -----------------------------------------------------------------------------------------------
+
+FORWARDED = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        (("192.0.2.7", 51000), b"192.0.2.7"),
+        (("2001:db8::7", 51000, 0, 0), b"2001:db8::7"),
+        (("::1", 51000, 0, 0), b"::1"),
+        (("::ffff:192.0.2.7", 51000, 0, 0), b"192.0.2.7"),
+        (("::ffff:0:192.0.2.7", 51000, 0, 0), b"::ffff:0:c000:207"),
+        (("fe80::fc:ff:fe00:1%eth0", 51000, 0, 4), b"fe80::fc:ff:fe00:1"),
+        (("fe80::fc:ff:fe00:1", 51000, 0, 4), b"fe80::fc:ff:fe00:1"),
+        ("", b""),
+        ("/run/client.sock", b""),
+        (None, b""),
+    ],
+)
+def test_addresses_are_written_in_one_way(peer: object, address: bytes) -> None:
+    assert address_of(peer) == address
+
+
+async def test_a_client_over_ipv6_is_named(door: Door) -> None:
+    there = Door(door.server, door.replica, await door.server.listen("[::1]:0"))
+    assert answers_of(await there.exchange(FORWARDED))[0].status == 200
+    assert b"\r\nX-Forwarded-For: 10.0.0.1, ::1\r\n" in door.replica.calls[0].head
+
+
+async def test_a_client_on_a_unix_socket_has_no_address_to_be_named_by(door: Door, tmp_path: Path) -> None:
+    loop, path = asyncio.get_running_loop(), str(tmp_path / "front")
+    async with await loop.create_unix_server(lambda: Connection(door.server, loop), path):
+        client = Client(*await asyncio.open_unix_connection(path))
+        assert answers_of(await client.exchange(FORWARDED))[0].status == 200
+        await client.close()
+    assert b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in door.replica.calls[0].head
+
+
+async def test_a_client_whose_address_is_lost_is_not_served_under_one_that_it_claims(door: Door) -> None:
+    """After a reset the kernel no longer tells who it was, but still gives out what was sent."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(*await asyncio.open_connection(*listener.getsockname()))
+        client.send(FORWARDED)
+        accepted, _ = listener.accept()
+    reset(client)
+    await until(lambda: has_no_peer(accepted))
+    await loop.connect_accepted_socket(lambda: Connection(door.server, loop), accepted)
+    await until(lambda: door.server.statistics()[:2] == (0, 1))
+    assert door.replica.calls == []
+
+
+def has_no_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -47,7 +48,8 @@ async def test_a_write_is_submitted_in_canonical_form(door: Door) -> None:
     assert (answer.status, answer.body) == (200, b"done")
     (submitted,) = door.replica.submitted
     assert submitted.call.head == (
-        b"POST /a HTTP/1.1\r\nHost: a.example\r\nX-B: c\r\nVia: 1.1 quorate-r1\r\nContent-Length: 2\r\n"
+        b"POST /a HTTP/1.1\r\nHost: a.example\r\nX-B: c\r\nX-Forwarded-For: 127.0.0.1\r\nVia: 1.1 quorate-r1\r\n"
+        b"Content-Length: 2\r\n"
     )
     assert (submitted.key, submitted.fingerprint) == (None, b"")
 
@@ -78,6 +80,18 @@ async def test_the_index_of_an_earlier_answer_asks_for_no_older_state(door: Door
     await ask(door, b"GET /a", b"Quorate-Index: 0041")
     assert door.replica.reads[0].at_least == 41
     assert b"Quorate-Index" not in door.replica.reads[0].call.head
+
+
+@pytest.mark.parametrize("line", [b"POST /a", b"GET /a", b"OPTIONS *", b"POST /stale", b"GET /pass", b"POST /pass"])
+async def test_whoever_connected_is_named_behind_whom_the_client_names(door: Door, line: bytes) -> None:
+    client = await door.connect("127.0.0.2")
+    client.send(request(line) + request(line, b"X-Forwarded-For: 10.0.0.1", b"X-A: b", b"x-forwarded-for: 127.0.0.1"))
+    assert [(await client.answer())[:15] for _ in range(2)] == [b"HTTP/1.1 200 OK"] * 2
+    named = [
+        [line for line in call.head.split(b"\r\n") if b"-forwarded-" in line.lower()] for call in door.replica.calls
+    ]
+    assert named == [[b"X-Forwarded-For: 127.0.0.2"], [b"X-Forwarded-For: 10.0.0.1, 127.0.0.1, 127.0.0.2"]]
+    await client.close()
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"-1", b"1 2", b"1, 2", b"1" * 19, b"\xb2"])
@@ -137,6 +151,17 @@ async def test_the_fingerprint_tells_requests_apart(door: Door) -> None:
     prints = [entry.fingerprint for entry in door.replica.submitted]
     assert len(set(prints)) == 5
     assert prints[0] == prints[-1]
+
+
+async def test_a_retry_may_come_from_elsewhere(door: Door) -> None:
+    for source in ("127.0.0.1", "127.0.0.2"):
+        client = await door.connect(source)
+        client.send(request(b"POST /a", b"Idempotency-Key: k", body=b"x"))
+        await client.answer()
+        await client.close()
+    first, retry = door.replica.submitted
+    assert (first.key, first.fingerprint) == (retry.key, retry.fingerprint)
+    assert first.call.head != retry.call.head
 
 
 async def test_a_route_may_require_a_key(door: Door) -> None:
@@ -224,7 +249,8 @@ async def test_a_request_that_was_here_before_is_refused(door: Door, via: bytes)
 )
 async def test_a_request_that_was_elsewhere_goes_on(door: Door, via: bytes) -> None:
     assert (await ask(door, b"POST /a", b"Via: " + via)).status == 200
-    assert door.replica.calls[0].head.endswith(b"Via: %b\r\nVia: 1.1 quorate-r1\r\nContent-Length: 0\r\n" % via)
+    assert door.replica.calls[0].head.endswith(b"Via: 1.1 quorate-r1\r\nContent-Length: 0\r\n")
+    assert re.findall(rb"\r\nVia: ([^\r]*)", door.replica.calls[0].head) == [via, b"1.1 quorate-r1"]
 
 
 async def test_options_may_go_only_so_far(door: Door) -> None:

@@ -19,6 +19,7 @@ _FIELDS = [
     b"Connection: X-A", b"Connection: keep-alive, x-a", b"Upgrade: h2c", b"Expect: 100-continue",
     b"expect: 100-Continue", b"Via: 1.0 other", b"Cookie: a=b; c=d", b"Quorate-Index: 7", b"log-index: 3",
     b"X-Smr-Id: 1", b"TE: trailers", b"a_b: c", b"Transfer_Encoding: chunked", b"Host: a.example", b"Max-Forwards: 3",
+    b"X-Forwarded-For: 10.0.0.1", b"x-forwarded-for:10.0.0.2, 10.0.0.3", b"X-Forwarded-For:",
 ]  # fmt: skip
 _BODIES = [b"", b"x", b"hello", b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", bytes(range(256))]
 _EXTENSIONS = [b"", b"", b"", b";a", b";a=b", b';a="b \\" ;c"', b";a;b=c"]

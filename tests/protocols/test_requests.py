@@ -68,6 +68,18 @@ def test_any_method_may_have_a_body_and_it_is_framed(method: bytes) -> None:
     assert first.body == second.body == b"GET "
 
 
+def test_every_request_tells_whose_it_is() -> None:
+    whole, sized = get(), get(b"Content-Length: 2", b"Expect: 100-continue") + b"hi"
+    requests = []
+    parser = RequestParser(HttpLimits(), b"192.0.2.7")
+    for piece in (whole, sized, sized[:9], sized[9:-1], sized[-1:], get(b"Transfer-Encoding: chunked"), b"0\r\n\r\n"):
+        parser.feed(piece)
+        while (event := parser.next_event()) is not None:
+            requests += [event] if isinstance(event, Request) else []
+    assert [request.client for request in requests] == [b"192.0.2.7"] * 4
+    assert only(whole).client == b""
+
+
 def test_trailers_are_dropped() -> None:
     request = only(get(b"Transfer-Encoding: chunked") + b"0\r\nAuthorization: me\r\nX: y\r\n\r\n")
     assert request.get(b"authorization") is None

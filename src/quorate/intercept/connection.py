@@ -15,6 +15,7 @@ the service as it is. It may be silent for ever, but not leave its bytes lying; 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import Protocol, cast
 
 import msgspec
@@ -88,13 +89,13 @@ class Connection(asyncio.Protocol):
     """
 
     _transport: asyncio.Transport
+    _parser: RequestParser
     _request: Request
     """The request being served, or the last one that was."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
-        self._parser = RequestParser(server.http_limits)
         self._phase = "idle"
         self._since = 0.0
         """When the phase began, in loop time."""
@@ -114,10 +115,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
         self._since = self._loop.time()
+        peer = transport.get_extra_info("peername")
+        self._parser = RequestParser(self._server.http_limits, address_of(peer))
         refusal = self._server.admit(self)
         if refusal:
             self._finish(refusal)
-        elif refusal is not None:
+        elif refusal is not None or peer is None:  # one that was reset has no name, and must not pass under a false one
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -310,3 +313,16 @@ class Connection(asyncio.Protocol):
     def _cut(self, code: str) -> None:
         self._server.count_refusal(code)
         self._transport.abort()
+
+
+def address_of(peer: object) -> bytes:
+    """Return the address in a peer's name as X-Forwarded-For has it; empty where there is none, as on a Unix socket.
+
+    IPv6 stands without brackets, and without its zone, which means something on this machine only (RFC 4007 §6). IPv4
+    is written in one way, also where it came through a socket of IPv6 (RFC 4291 §2.5.5.2).
+    """
+    if not isinstance(peer, tuple):
+        return b""
+    address = ipaddress.ip_address(peer[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address).encode()

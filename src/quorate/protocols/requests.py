@@ -46,7 +46,7 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*+)(.*+)")
 
 _JUDGED_METHODS = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})
 _SINGLE = (b"host", b"content-length", b"transfer-encoding", b"expect", b"max-forwards")
-_JUDGED = HOP_BY_HOP | frozenset(_SINGLE)
+_JUDGED = HOP_BY_HOP | frozenset(_SINGLE) | {b"x-forwarded-for"}
 _CHUNKED = -1
 """In place of a length."""
 
@@ -92,6 +92,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """The client allows another request on its connection."""
     upgrade: bytes = b""
     """What it offers to go on with in place of HTTP (RFC 9110 §7.8)."""
+    client: bytes = b""
+    """The address its connection came from; empty where there is none."""
 
     def get(self, lower_name: bytes) -> bytes | None:
         """Return the value of a field, several joined by commas, or None."""
@@ -108,12 +110,13 @@ EXPECT = Expect()
 
 
 class RequestParser:
-    """Bytes in, events out; after `BadRequest` the parser is spent."""
+    """Bytes of one client in, events out; after `BadRequest` the parser is spent."""
 
-    def __init__(self, limits: HttpLimits) -> None:
+    def __init__(self, limits: HttpLimits, client: bytes = b"") -> None:
         self.body_bytes = 0
         """Bytes that came since the head of the request whose body is being received, framing included."""
         self._limits = limits
+        self._client = client
         self._buffer = bytearray()
         self._lines = HeadLines(
             _check_request_line, limits.request_line_bytes_max, limits.head_bytes_max, limits.fields_max
@@ -192,9 +195,10 @@ class RequestParser:
         if b"connection" in values:
             fields, values, keep_alive, upgrade = _apply_connection(fields, values, http10)
         if b"expect" in values or not 0 <= length <= len(self._buffer):
-            return self._await_body(Request(method, target, fields, values, b"", http10, keep_alive, upgrade), length)
+            request = Request(method, target, fields, values, b"", http10, keep_alive, upgrade, self._client)
+            return self._await_body(request, length)
         body = self._take(length) if length else b""
-        return Request(method, target, fields, values, body, http10, keep_alive, upgrade)
+        return Request(method, target, fields, values, body, http10, keep_alive, upgrade, self._client)
 
     def _await_body(self, request: Request, length: int) -> Request | Expect | None:
         expected = request.values.get(b"expect")
