@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from chat.models import Document
 
@@ -31,7 +31,7 @@ class Command(Generic[C, A]):
     name: str
     payload: type[C]
     answer: type[A]
-    apply: Callable[[AsyncConnection, C], Awaitable[A]]
+    apply: Callable[[Connection, C], A]
     """Raises Refused, which is an outcome like any other: it undoes the transaction, at every copy."""
     committed: Callable[[C, A], Awaitable[None]] = _nothing_more
 

@@ -13,7 +13,6 @@ from alembic import command as alembic
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat.adapters.database import SERVICES, Database, alembic_config
 
@@ -40,14 +39,12 @@ def test_all_services_with_tables_are_found_and_their_history_is_one_line() -> N
 @pytest.mark.parametrize(("service", "version"), list(versions()))
 async def test_from_each_version_on_rows_are_brought_forward(database_url: str, service: str, version: str) -> None:
     database = Database(database_url)
-    async with database.transaction() as connection:
-        await connection.run_sync(_upgrade_to, service, version)
-        before = await connection.run_sync(_filled, service)
+    await database.change(_upgrade_to, service, version)
+    before = await database.change(_filled, service)
     await database.migrate([service])
     await database.migrate([service])
-    async with database.reading() as connection:
-        assert await connection.run_sync(_differences, service) == []
-        assert await _counted(connection, before) == dict.fromkeys(before, ROWS)
+    assert await database.read(_differences, service) == []
+    assert await database.read(_counted, before) == dict.fromkeys(before, ROWS)
     await database.close()
 
 
@@ -96,8 +93,8 @@ def _differences(connection: sa.Connection, service: str) -> list[Any]:
     return list(compare_metadata(context, _newest(service)))
 
 
-async def _counted(connection: AsyncConnection, tables: list[str]) -> dict[str, int]:
+def _counted(connection: sa.Connection, tables: list[str]) -> dict[str, int]:
     return {
-        table: (await connection.execute(sa.select(sa.func.count()).select_from(sa.table(table)))).scalar_one()
+        table: connection.execute(sa.select(sa.func.count()).select_from(sa.table(table))).scalar_one()
         for table in tables
     }

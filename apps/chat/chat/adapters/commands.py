@@ -44,8 +44,7 @@ class LocalCommands:
         """Apply one command, and return its answer; raises Refused, Unavailable."""
         async with self._turn:
             try:
-                async with self._database.transaction() as connection:
-                    answer = await command.apply(connection, payload)
+                answer = await self._database.change(command.apply, payload)
             except Refused as refused:
                 observe.COMMANDS.labels(command.name, refused.status).inc()
                 raise

@@ -1,42 +1,40 @@
-"""The tables of a process: PostgreSQL by asyncpg, or a file of SQLite by aiosqlite, through SQLAlchemy.
+"""The tables of a process: PostgreSQL by asyncpg, or a file of SQLite, through SQLAlchemy.
 
 Each service has tables, migrations and a version of its own, so that several can share one database. Migrations run
 forward at start; two processes that start at once wait for each other.
 
+What is done in one transaction is a plain function of a connection: it can wait for the database, and for nothing else.
+
 SQLite is set for the replicated deployment: what survives a crash of the machine there is the log of commands, so the
-file is not synced. So no statement waits for a disk, and each is executed where it stands, in the event loop's thread:
+file is not synced. So no statement waits for a disk, and all are executed where they stand, in the event loop's thread:
 a hop to another thread and back takes longer than most of them. A transaction takes the write lock at its beginning, so
 that none fails half way for want of it.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import aiosqlite
 from alembic import command as alembic
 from alembic.config import Config
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, Executable, RowMapping, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from chat.problems import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 SERVICES = Path(__file__).parent.parent
 POOL_CONNECTIONS = 8
 """Of one process to PostgreSQL, which has 100 for all."""
 READING = {"reading": True}
-"""How a connection that only reads is marked."""
+"""How a connection of SQLite that only reads is marked."""
 PASSING = ("08", "40", "53", "57")
 """PostgreSQL's classes of errors that undid the transaction, and pass: no connection, another transaction came first,
 too little memory or too many connections, starting or shutting down."""
@@ -44,70 +42,99 @@ MIGRATION_LOCK = 0x63686174
 """Of PostgreSQL's advisory locks: the one that migrations take."""
 
 
-class InPlace(aiosqlite.Connection):
-    """A connection whose statements are executed by the caller's own thread, not by the one that every other has."""
-
-    async def _execute(self, fn: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return fn(*arguments, **named)
-
-
-def _in_place(database: str, **options: Any) -> InPlace:
-    return InPlace(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
-
-
 class Database:
     """Transactions and reads on the database at `url`."""
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
-        self._is_sqlite = parsed.drivername == "sqlite"
-        target = parsed.set(drivername=DRIVERS[parsed.drivername])
-        self._engine = create_async_engine(
-            target,
-            pool_size=POOL_CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=5,
-            pool_pre_ping=not self._is_sqlite,  # a connection from before the server was started again is dead
-            connect_args={"async_creator_fn": _in_place} if self._is_sqlite else {},
-        )
-        if self._is_sqlite:
-            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
-        self._reader = self._engine.execution_options(**READING)
+        self._engine: _Engine = _SQLite(parsed) if parsed.drivername == "sqlite" else _PostgreSQL(parsed)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection whose changes come into force together; raises Unavailable if the server is away."""
-        with _told_plainly():
-            async with self._engine.begin() as connection:
-                yield connection
+    async def change(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """Return what `work` returns, whose changes come into force together; raises Unavailable if the server is away.
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection that sees one state of the tables, and changes nothing; raises Unavailable."""
+        If it raises, none of them does.
+        """
         with _told_plainly():
-            async with self._reader.connect() as connection:
-                yield connection
+            return await self._engine.change(lambda connection: work(connection, *args, **more))
+
+    async def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """Return what `work` returns, which sees one state of the tables and changes nothing; raises Unavailable."""
+        with _told_plainly():
+            return await self._engine.read(lambda connection: work(connection, *args, **more))
+
+    async def rows(self, statement: Executable) -> Sequence[RowMapping]:
+        """Return the rows that one statement finds; raises Unavailable."""
+        return await self.read(lambda connection: connection.execute(statement).mappings().all())
+
+    async def row(self, statement: Executable) -> RowMapping | None:
+        """Return the first row that one statement finds, if it finds any; raises Unavailable."""
+        return await self.read(lambda connection: connection.execute(statement).mappings().first())
 
     async def migrate(self, services: Sequence[str]) -> None:
         """Bring the tables of these services to their newest version."""
-        async with self.transaction() as connection:
-            if not self._is_sqlite:
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-            for service in services:
-                await connection.run_sync(_upgrade, service)
+        await self.change(_upgrade, services)
 
     async def is_there(self) -> bool:
         """Say whether the database answers."""
         try:
-            async with self.reading() as connection:
-                await connection.execute(text("SELECT 1"))
+            await self.rows(text("SELECT 1"))
         except Unavailable:
             return False
         return True
 
     async def close(self) -> None:
         """Give all connections back."""
+        await self._engine.close()
+
+
+class _Engine(Protocol):
+    """How one kind of database has work done in a transaction."""
+
+    async def change(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def close(self) -> None: ...
+
+
+class _SQLite:
+    def __init__(self, url: URL) -> None:
+        self._engine = create_engine(url)
+        event.listen(self._engine, "connect", _prepare_sqlite)
+        event.listen(self._engine, "begin", _begin_sqlite)
+        self._reader = self._engine.execution_options(**READING)
+
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        with self._reader.connect() as connection:
+            return work(connection)
+
+    async def close(self) -> None:
+        self._engine.dispose()
+
+
+class _PostgreSQL:
+    def __init__(self, url: URL) -> None:
+        self._engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=POOL_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,  # a connection from before the server was started again is dead
+        )
+
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
         await self._engine.dispose()
 
 
@@ -121,10 +148,13 @@ def alembic_config(service: str) -> Config:
     return config
 
 
-def _upgrade(connection: Connection, service: str) -> None:
-    config = alembic_config(service)
-    config.attributes["connection"] = connection
-    alembic.upgrade(config, "head")
+def _upgrade(connection: Connection, services: Sequence[str]) -> None:
+    if connection.dialect.name != "sqlite":  # which has but one writer
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+    for service in services:
+        config = alembic_config(service)
+        config.attributes["connection"] = connection
+        alembic.upgrade(config, "head")
 
 
 @contextmanager

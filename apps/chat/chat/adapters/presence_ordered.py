@@ -72,8 +72,7 @@ class OrderedPresence:
             .join(copies, copies.c.instance == held.c.instance)
             .where(copies.c.reported_at >= since)
         )
-        async with self._database.reading() as connection:
-            return set((await connection.execute(statement)).scalars())
+        return {row["user_id"] for row in await self._database.rows(statement)}
 
     async def _report_changes(self) -> None:
         while True:

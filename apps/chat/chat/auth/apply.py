@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, insert
 
 from chat import limits
 from chat.auth.tables import failures
@@ -47,17 +46,17 @@ class Success(Document):
     account: str
 
 
-async def _fail(connection: AsyncConnection, command: Failure) -> Nothing:
+def _fail(connection: Connection, command: Failure) -> Nothing:
     for bound, key in ((ACCOUNT, command.account), (ADDRESS, command.address)):
         old = (failures.c.kind == bound.kind) & (failures.c.at <= command.at - bound.ms)
-        await connection.execute(delete(failures).where(old))
-        await connection.execute(insert(failures).values(kind=bound.kind, key=key, at=command.at))
+        connection.execute(delete(failures).where(old))
+        connection.execute(insert(failures).values(kind=bound.kind, key=key, at=command.at))
     return Nothing()
 
 
-async def _forgive(connection: AsyncConnection, command: Success) -> Nothing:
+def _forgive(connection: Connection, command: Success) -> Nothing:
     own = (failures.c.kind == ACCOUNT.kind) & (failures.c.key == command.account)
-    await connection.execute(delete(failures).where(own))
+    connection.execute(delete(failures).where(own))
     return Nothing()
 
 

@@ -75,8 +75,7 @@ class Doorkeeper:
         """Return when the last failures were, the latest first: as many as count."""
         own = (failures.c.kind == bound.kind) & (failures.c.key == key) & (failures.c.at > now - bound.ms)
         latest = select(failures.c.at).where(own).order_by(failures.c.at.desc()).limit(bound.failures_max)
-        async with self._database.reading() as connection:
-            return (await connection.execute(latest)).scalars().all()
+        return [row["at"] for row in await self._database.rows(latest)]
 
     async def _rehash(self, known: Credentials, password: SecretStr) -> None:
         """Replace a hash. If it can't be now, the next login does it."""

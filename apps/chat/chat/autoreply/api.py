@@ -60,8 +60,7 @@ def build(database: Database, commands: Commands) -> Service:
 
     @api.get("/settings")
     async def read(caller: SignedIn) -> AutoReply:
-        async with database.reading() as connection:
-            return await settings_of(connection, caller.id)
+        return await database.read(settings_of, caller.id)
 
     @api.post("/settings")
     async def change(wanted: Annotated[Change, Body()], caller: SignedInOrService) -> AutoReply:
@@ -97,5 +96,4 @@ async def _texts(database: Database, users: Collection[int]) -> Mapping[int, str
     statement = select(autoreplies.c.user_id, autoreplies.c.message_body).where(
         autoreplies.c.user_id.in_(sorted(users)), autoreplies.c.enabled
     )
-    async with database.reading() as connection:
-        return {row.user_id: row.message_body for row in await connection.execute(statement)}
+    return {row["user_id"]: row["message_body"] for row in await database.rows(statement)}

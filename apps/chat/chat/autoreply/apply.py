@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat.autoreply.tables import autoreplies
 from chat.commands import Command
@@ -31,28 +30,28 @@ class SetAutoReply(Document):
     enabled: bool | None = None
 
 
-async def settings_of(connection: AsyncConnection, user_id: int) -> AutoReply:
+def settings_of(connection: Connection, user_id: int) -> AutoReply:
     """Return a user's settings: of one who never set any, those that everybody starts with."""
     columns = (autoreplies.c.message_body, autoreplies.c.enabled)
-    row = (await connection.execute(select(*columns).where(autoreplies.c.user_id == user_id))).mappings().first()
+    row = connection.execute(select(*columns).where(autoreplies.c.user_id == user_id)).mappings().first()
     return AutoReply() if row is None else AutoReply(**row)
 
 
-async def _set(connection: AsyncConnection, command: SetAutoReply) -> AutoReply:
+def _set(connection: Connection, command: SetAutoReply) -> AutoReply:
     values = command.model_dump(exclude_none=True)
-    await _write(connection, values)
-    changed = await settings_of(connection, command.user_id)
+    _write(connection, values)
+    changed = settings_of(connection, command.user_id)
     if changed.enabled and not changed.message_body:
         raise Refused(422, "no_text", "There is no text to answer with", "Set one first.")
     return changed
 
 
-async def _write(connection: AsyncConnection, values: dict[str, Any]) -> None:
+def _write(connection: Connection, values: dict[str, Any]) -> None:
     statement = update(autoreplies).where(autoreplies.c.user_id == values["user_id"]).values(values)
-    if (await connection.execute(statement)).rowcount:
+    if connection.execute(statement).rowcount:
         return
     try:
-        await connection.execute(insert(autoreplies).values({**AutoReply().model_dump(), **values}))
+        connection.execute(insert(autoreplies).values({**AutoReply().model_dump(), **values}))
     except IntegrityError:  # two at once, in PostgreSQL: the other was first
         raise Refused(409, "changed_meanwhile", "Another change was made at the same time", "Try again.") from None
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Query
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from chat import limits
 from chat.adapters.bus import Bus
@@ -67,10 +67,13 @@ def build(database: Database, commands: Commands, logins: Logins, presence: Pres
     async def read(caller: SignedIn, page: Annotated[Page, Query()]) -> Notifications:
         own = (notifications.c.user_id == caller.id) & (notifications.c.number > page.after)
         statement = select(notifications).where(own).order_by(notifications.c.number).limit(page.limit)
-        async with database.reading() as connection:
-            through = await read_through(connection, caller.id)
-            rows = (await connection.execute(statement)).mappings()
+
+        def found(connection: Connection) -> Notifications:
+            through = read_through(connection, caller.id)
+            rows = connection.execute(statement).mappings()
             return Notifications(notifications=tuple(notification_of(row, through) for row in rows))
+
+        return await database.read(found)
 
     @api.post("/notifications/read")
     async def mark_read(wanted: ReadUpTo, caller: SignedIn) -> Through:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import uuid
 from typing import Any, Literal
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import Connection, case, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat import limits
 from chat.commands import Command
@@ -45,46 +44,46 @@ class Through(Document):
     through: int
 
 
-async def record(connection: AsyncConnection, command: RecordNotification) -> Notification:
+def record(connection: Connection, command: RecordNotification) -> Notification:
     """Store a notification under its user's next number; the oldest goes when there are too many."""
     own = marks.c.user_id == command.user_id
-    mark = (await connection.execute(select(marks).where(own).with_for_update())).mappings().first()
+    mark = connection.execute(select(marks).where(own).with_for_update()).mappings().first()
     stored = select(notifications).where(notifications.c.id == command.id)
-    if row := (await connection.execute(stored)).mappings().first():
+    if row := connection.execute(stored).mappings().first():
         assert mark is not None, "who has a notification has marks"
         return notification_of(row, mark["read"])
     number = 1 if mark is None else mark["last"] + 1
-    await _store(connection, number, command)
+    _store(connection, number, command)
     return Notification(number=number, **command.model_dump(exclude={"user_id"}))
 
 
-async def _store(connection: AsyncConnection, number: int, command: RecordNotification) -> None:
+def _store(connection: Connection, number: int, command: RecordNotification) -> None:
     if number == 1:
-        await _first_mark(connection, command.user_id)
-    await connection.execute(update(marks).where(marks.c.user_id == command.user_id).values(last=number))
-    await connection.execute(insert(notifications).values(number=number, **command.model_dump()))
+        _first_mark(connection, command.user_id)
+    connection.execute(update(marks).where(marks.c.user_id == command.user_id).values(last=number))
+    connection.execute(insert(notifications).values(number=number, **command.model_dump()))
     old = notifications.c.number <= number - limits.NOTIFICATIONS_KEPT_MAX
-    await connection.execute(delete(notifications).where(notifications.c.user_id == command.user_id, old))
+    connection.execute(delete(notifications).where(notifications.c.user_id == command.user_id, old))
 
 
-async def _first_mark(connection: AsyncConnection, user_id: int) -> None:
+def _first_mark(connection: Connection, user_id: int) -> None:
     try:
-        await connection.execute(insert(marks).values(user_id=user_id, last=0, read=0))
+        connection.execute(insert(marks).values(user_id=user_id, last=0, read=0))
     except IntegrityError:  # two at once, in PostgreSQL: the other was first
         raise Unavailable("the notification service") from None
 
 
-async def _read(connection: AsyncConnection, command: ReadNotifications) -> Through:
+def _read(connection: Connection, command: ReadNotifications) -> Through:
     """Note how far somebody has read: never back, and never past what there is."""
     own = marks.c.user_id == command.user_id
     through = case((marks.c.last < command.through, marks.c.last), else_=command.through)
-    await connection.execute(update(marks).where(own, marks.c.read < through).values(read=through))
-    return Through(through=await read_through(connection, command.user_id))
+    connection.execute(update(marks).where(own, marks.c.read < through).values(read=through))
+    return Through(through=read_through(connection, command.user_id))
 
 
-async def read_through(connection: AsyncConnection, user_id: int) -> int:
+def read_through(connection: Connection, user_id: int) -> int:
     """Return up to which number a user has read."""
-    return (await connection.execute(select(marks.c.read).where(marks.c.user_id == user_id))).scalar() or 0
+    return connection.execute(select(marks.c.read).where(marks.c.user_id == user_id)).scalar() or 0
 
 
 def notification_of(row: Any, read: int) -> Notification:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, insert
 
 from chat.commands import Command
 from chat.events import UserId
@@ -23,19 +22,19 @@ class Report(Document):
     """Unix milliseconds, by the copy's clock."""
 
 
-async def _report(connection: AsyncConnection, report: Report) -> Nothing:
+def _report(connection: Connection, report: Report) -> Nothing:
     gone = delete(held).where(held.c.instance == report.instance)
     come = report.joined
     if report.users is None:
         gone = gone.where(held.c.user_id.in_((*report.left, *report.joined)))
     else:
         come = report.users
-    await connection.execute(gone)
+    connection.execute(gone)
     if come:
         rows = [{"instance": report.instance, "user_id": user} for user in dict.fromkeys(come)]
-        await connection.execute(insert(held), rows)
-    await connection.execute(delete(copies).where(copies.c.instance == report.instance))
-    await connection.execute(insert(copies).values(instance=report.instance, reported_at=report.at))
+        connection.execute(insert(held), rows)
+    connection.execute(delete(copies).where(copies.c.instance == report.instance))
+    connection.execute(insert(copies).values(instance=report.instance, reported_at=report.at))
     return Nothing()
 
 

@@ -71,8 +71,7 @@ def build(database: Database, commands: Commands, presence: Presence, bus: Bus) 
 def _conversations(api: APIRouter, database: Database, commands: Commands, deliverer: Deliverer) -> None:
     @api.get("/conversations")
     async def find(caller: SignedIn) -> Conversations:
-        async with database.reading() as connection:
-            return Conversations(conversations=await conversations_of(connection, caller.id))
+        return Conversations(conversations=await database.read(conversations_of, caller.id))
 
     @api.post(
         "/conversations", status_code=201, responses={200: {"model": Conversation, "description": "There already"}}
@@ -96,8 +95,7 @@ def _conversations(api: APIRouter, database: Database, commands: Commands, deliv
     async def read(
         conversation: Id, caller: SignedIn, before: Seq = NO_END, limit: Limit = limits.PAGE_ENTRIES_MAX
     ) -> History:
-        async with database.reading() as connection:
-            return History(messages=await history(connection, caller.id, conversation, before, limit))
+        return History(messages=await database.read(history, caller.id, conversation, before, limit))
 
     @api.post("/conversations/{id}/read")
     async def mark(conversation: Id, through: Through, caller: SignedIn) -> Through:
@@ -116,13 +114,11 @@ def _inboxes(api: APIRouter, database: Database) -> None:
         whose = user if caller is None else caller.id
         if whose is None or user not in (None, whose):
             raise Refused(422, "invalid", "A service names the user, and a user reads no other's inbox")
-        async with database.reading() as connection:
-            return await inbox_of(connection, whose, after, limit)
+        return await database.read(inbox_of, whose, after, limit)
 
     @api.get("/inbox/heads", dependencies=[ServiceOnly], include_in_schema=False)
     async def heads(users: Annotated[str, Query(pattern=r"^\d{1,10}(,\d{1,10})*$")]) -> Heads:
         ids = [int(one) for one in users.split(",")]
         if len(ids) > limits.PAGE_ENTRIES_MAX or max(ids) >= 1 << 31:
             raise Refused(422, "invalid", f"Up to {limits.PAGE_ENTRIES_MAX} users at a time")
-        async with database.reading() as connection:
-            return Heads(heads=await heads_of(connection, ids))
+        return Heads(heads=await database.read(heads_of, ids))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Table, insert, select, update
+from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from chat.events import Event, UserId
 from chat.models import Document
@@ -63,20 +64,20 @@ class Read(Document):
     seq: int
 
 
-async def store(connection: AsyncConnection, command: StoreMessages) -> Stored:
+def store(connection: Connection, command: StoreMessages) -> Stored:
     """Store what isn't stored; return of everything the places it has."""
     events: dict[uuid.UUID, Event] = {}
     for event in command.events:
         events.setdefault(event.message_uid, event)
-    deliveries = await _stored_before(connection, events)
+    deliveries = _stored_before(connection, events)
     fresh = [event for event in events.values() if event.message_uid not in deliveries]
     if fresh:
-        deliveries |= await _store_fresh(connection, fresh)
+        deliveries |= _store_fresh(connection, fresh)
     return Stored(deliveries=tuple(deliveries[uid] for uid in events))
 
 
-async def _stored_before(connection: AsyncConnection, uids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Delivery]:
-    rows = await connection.execute(select(messages).where(messages.c.message_uid.in_(list(uids))))
+def _stored_before(connection: Connection, uids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Delivery]:
+    rows = connection.execute(select(messages).where(messages.c.message_uid.in_(list(uids))))
     deliveries = {}
     for message in map(message_of, rows.mappings().all()):
         places = select(inbox.c.user_id, inbox.c.seq).where(
@@ -84,15 +85,15 @@ async def _stored_before(connection: AsyncConnection, uids: Iterable[uuid.UUID])
             inbox.c.conversation_id == message.conversation_id,
             inbox.c.message_seq == message.seq,
         )
-        seqs = {row.user_id: row.seq for row in await connection.execute(places)}
+        seqs = {row.user_id: row.seq for row in connection.execute(places)}
         deliveries[message.message_uid] = Delivery(message=message, inbox_seqs=seqs)
     return deliveries
 
 
-async def _store_fresh(connection: AsyncConnection, events: Sequence[Event]) -> dict[uuid.UUID, Delivery]:
-    deliveries = await _placed(connection, events)
+def _store_fresh(connection: Connection, events: Sequence[Event]) -> dict[uuid.UUID, Delivery]:
+    deliveries = _placed(connection, events)
     try:
-        await connection.execute(insert(messages), [_row_of(delivery.message) for delivery in deliveries])
+        connection.execute(insert(messages), [_row_of(delivery.message) for delivery in deliveries])
     except IntegrityError:  # in PostgreSQL: another instance stored one of them since we looked
         raise Unavailable("the router") from None
     entries = [
@@ -100,21 +101,19 @@ async def _store_fresh(connection: AsyncConnection, events: Sequence[Event]) -> 
         for one in deliveries
         for user, seq in one.inbox_seqs.items()
     ]
-    await connection.execute(insert(inbox), entries)
+    connection.execute(insert(inbox), entries)
     return {delivery.message.message_uid: delivery for delivery in deliveries}
 
 
-async def _placed(connection: AsyncConnection, events: Sequence[Event]) -> list[Delivery]:
+def _placed(connection: Connection, events: Sequence[Event]) -> list[Delivery]:
     """Give each message its numbers, in the order of the events."""
     since = {event.conversation_id: event.sent_at for event in reversed(events)}
     wanted = Counter(event.conversation_id for event in events)
-    of_conversation = await _advance(
-        connection, conversations, conversations.c.id, wanted, {id_: {"created_at": at} for id_, at in since.items()}
+    of_conversation = _advance(
+        connection, conversations, wanted, {id_: {"created_at": at} for id_, at in since.items()}
     )
-    await _join(connection, [event for event in events if of_conversation[event.conversation_id] == 0])
-    of_user = await _advance(
-        connection, inboxes, inboxes.c.user_id, Counter(user for event in events for user in _readers(event))
-    )
+    _join(connection, [event for event in events if of_conversation[event.conversation_id] == 0])
+    of_user = _advance(connection, inboxes, Counter(user for event in events for user in _readers(event)))
     deliveries = []
     for event in events:
         of_conversation[event.conversation_id] += 1
@@ -125,64 +124,77 @@ async def _placed(connection: AsyncConnection, events: Sequence[Event]) -> list[
     return deliveries
 
 
-async def _advance(
-    connection: AsyncConnection,
+def _advance(
+    connection: Connection,
     table: Table,
-    key: Column[Any],
     wanted: Mapping[K, int],
     more: Mapping[K, Mapping[str, object]] | None = None,
 ) -> dict[K, int]:
     """Take so many numbers of each row's `last_seq`, making the row if need be; return the last one before them."""
-    new = _insert(connection, table)
+    (key,) = table.primary_key.columns.keys()
+    rows = [{key: one, "last_seq": wanted[one], **(more or {}).get(one, {})} for one in sorted(wanted)]
+    return {
+        one: last - wanted[one] for one, last in connection.execute(_advancing(connection.dialect.name, table), rows)
+    }
+
+
+@cache
+def _advancing(dialect: str, table: Table) -> ReturningInsert[Any]:
+    """Made once: to put it together takes longer than to execute it."""
+    (key,) = table.primary_key.columns
+    new = _insert(dialect, table)
     onward = {"last_seq": table.c.last_seq + new.excluded.last_seq}
-    upsert = new.on_conflict_do_update(index_elements=[key], set_=onward).returning(key, table.c.last_seq)
-    rows = [{key.name: one, "last_seq": wanted[one], **(more or {}).get(one, {})} for one in sorted(wanted)]
-    return {one: last - wanted[one] for one, last in await connection.execute(upsert, rows)}
+    return new.on_conflict_do_update(index_elements=[key], set_=onward).returning(key, table.c.last_seq)
 
 
-async def _join(connection: AsyncConnection, firsts: Sequence[Event]) -> None:
+def _join(connection: Connection, firsts: Sequence[Event]) -> None:
     """Make the participants of new conversations; one that was opened before its first message has them."""
     of = {event.conversation_id: event.participant_ids for event in firsts}
     if of:
         rows = [{"conversation_id": id_, "user_id": user, "read_seq": 0} for id_ in sorted(of) for user in of[id_]]
-        await connection.execute(_insert(connection, participants).on_conflict_do_nothing(), rows)
+        connection.execute(_insert(connection.dialect.name, participants).on_conflict_do_nothing(), rows)
 
 
-async def open_conversation(connection: AsyncConnection, command: OpenConversation) -> Opened:
+def open_conversation(connection: Connection, command: OpenConversation) -> Opened:
     """Have the conversation be there. The first title stays."""
     id_ = command.conversation_id
     values = {"id": id_, "title": command.title, "last_seq": 0, "created_at": command.created_at}
-    new = _insert(connection, conversations).values(values).on_conflict_do_nothing().returning(conversations.c.id)
-    created = (await connection.execute(new)).first() is not None
+    new = (
+        _insert(connection.dialect.name, conversations)
+        .values(values)
+        .on_conflict_do_nothing()
+        .returning(conversations.c.id)
+    )
+    created = connection.execute(new).first() is not None
     if created:
         rows = [{"conversation_id": id_, "user_id": user, "read_seq": 0} for user in command.participant_ids]
-        await connection.execute(insert(participants), rows)
+        connection.execute(insert(participants), rows)
     elif command.title is not None:
         untitled = (conversations.c.id == id_) & conversations.c.title.is_(None)
-        await connection.execute(update(conversations).where(untitled).values(title=command.title))
-    (conversation,) = await conversations_of(connection, command.opened_by, id_)
+        connection.execute(update(conversations).where(untitled).values(title=command.title))
+    (conversation,) = conversations_of(connection, command.opened_by, id_)
     return Opened(conversation=conversation, created=created)
 
 
-async def mark_read(connection: AsyncConnection, command: Read) -> Read:
+def mark_read(connection: Connection, command: Read) -> Read:
     """Note how far somebody has read: never back, and never past what there is."""
     own = (participants.c.conversation_id == command.conversation_id) & (participants.c.user_id == command.user_id)
     there = select(conversations.c.last_seq, participants.c.read_seq).join_from(
         participants, conversations, conversations.c.id == participants.c.conversation_id
     )
-    row = (await connection.execute(there.where(own))).first()
+    row = connection.execute(there.where(own)).first()
     if row is None:
         raise not_a_participant()
     seq = min(command.seq, row.last_seq)
     if seq <= row.read_seq:
         return command.model_copy(update={"seq": row.read_seq})
-    await connection.execute(update(participants).where(own, participants.c.read_seq < seq).values(read_seq=seq))
+    connection.execute(update(participants).where(own, participants.c.read_seq < seq).values(read_seq=seq))
     return command.model_copy(update={"seq": seq})
 
 
-def _insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT that knows what to do about rows that are there: both dialects word it alike."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _readers(of: Event | Message) -> tuple[int, ...]:

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Select, and_, func, select
 
 from chat import limits
 from chat.events import UserId
@@ -32,12 +31,10 @@ class Conversation(Document):
     """How many of the others' messages come after `read_seq`."""
 
 
-async def conversations_of(
-    connection: AsyncConnection, user: int, only: uuid.UUID | None = None
-) -> tuple[Conversation, ...]:
+def conversations_of(connection: Connection, user: int, only: uuid.UUID | None = None) -> tuple[Conversation, ...]:
     """Return what a user takes part in, newest first: the newest 200, or only the one."""
-    rows = (await connection.execute(_conversations(user, only))).mappings().all()
-    who = await _participants(connection, [row["id"] for row in rows])
+    rows = connection.execute(_conversations(user, only)).mappings().all()
+    who = _participants(connection, [row["id"] for row in rows])
     return tuple(
         Conversation(
             conversation_id=row["id"],
@@ -74,21 +71,19 @@ def _conversations(user: int, only: uuid.UUID | None) -> Select[Any]:
     return statement if only is None else statement.where(conversations.c.id == only)
 
 
-async def _participants(connection: AsyncConnection, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Sequence[int]]:
+def _participants(connection: Connection, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Sequence[int]]:
     who: dict[uuid.UUID, list[int]] = defaultdict(list)
     statement = select(participants.c.conversation_id, participants.c.user_id)
     of_these = statement.where(participants.c.conversation_id.in_(ids)).order_by(participants.c.user_id)
-    for id_, user in await connection.execute(of_these):
+    for id_, user in connection.execute(of_these):
         who[id_].append(user)
     return who
 
 
-async def history(
-    connection: AsyncConnection, user: int, conversation: uuid.UUID, before: int, limit: int
-) -> tuple[Message, ...]:
+def history(connection: Connection, user: int, conversation: uuid.UUID, before: int, limit: int) -> tuple[Message, ...]:
     """Return the last messages before a number, ascending; raises Refused (403) for whoever is no participant."""
     taking_part = (participants.c.conversation_id == conversation) & (participants.c.user_id == user)
-    if (await connection.execute(select(participants.c.user_id).where(taking_part))).first() is None:
+    if connection.execute(select(participants.c.user_id).where(taking_part)).first() is None:
         raise not_a_participant()
     statement = (
         select(messages)
@@ -97,11 +92,11 @@ async def history(
         .order_by(inbox.c.message_seq.desc())
         .limit(limit)
     )
-    rows = (await connection.execute(statement)).mappings().all()
+    rows = connection.execute(statement).mappings().all()
     return tuple(message_of(row) for row in reversed(rows))
 
 
-async def inbox_of(connection: AsyncConnection, user: int, after: int, limit: int) -> Inbox:
+def inbox_of(connection: Connection, user: int, after: int, limit: int) -> Inbox:
     """Return the entries after a number."""
     statement = (
         select(inbox.c.seq.label("inbox_seq"), messages)
@@ -110,14 +105,14 @@ async def inbox_of(connection: AsyncConnection, user: int, after: int, limit: in
         .order_by(inbox.c.seq)
         .limit(limit)
     )
-    rows = (await connection.execute(statement)).mappings().all()
+    rows = connection.execute(statement).mappings().all()
     entries = tuple(Entry(inbox_seq=row["inbox_seq"], message=message_of(row)) for row in rows)
-    return Inbox(entries=entries, last_inbox_seq=(await heads_of(connection, [user]))[user])
+    return Inbox(entries=entries, last_inbox_seq=heads_of(connection, [user])[user])
 
 
-async def heads_of(connection: AsyncConnection, users: Sequence[int]) -> dict[int, int]:
+def heads_of(connection: Connection, users: Sequence[int]) -> dict[int, int]:
     """Return the number of each user's last entry; 0 for none."""
-    rows = await connection.execute(select(inboxes).where(inboxes.c.user_id.in_(users)))
+    rows = connection.execute(select(inboxes).where(inboxes.c.user_id.in_(users)))
     return dict.fromkeys(users, 0) | {row.user_id: row.last_seq for row in rows}
 
 

@@ -135,14 +135,12 @@ def build(database: Database, commands: Commands, store: Sources | None, running
     @api.get("/scripts")
     async def every(caller: SignedIn) -> Scripts:
         statement = select(scripts).where(scripts.c.user_id == caller.id).order_by(scripts.c.direction)
-        async with database.reading() as connection:
-            return Scripts(scripts=tuple(map(script_of, (await connection.execute(statement)).mappings())))
+        return Scripts(scripts=tuple(map(script_of, await database.rows(statement))))
 
     @api.get("/scripts/{direction}")
     async def read(direction: Direction, caller: SignedIn) -> ScriptAndSource:
         theirs = scripts.c.user_id == caller.id, scripts.c.direction == direction
-        async with database.reading() as connection:
-            row = (await connection.execute(select(scripts).where(*theirs))).mappings().first()
+        row = await database.row(select(scripts).where(*theirs))
         if row is None:
             raise no_such_script()
         source = row["source"] if row["source"] is not None else await library.get(row["digest"])

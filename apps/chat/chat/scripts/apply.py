@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat.commands import Command
 from chat.events import UserId
@@ -66,35 +65,33 @@ class DeleteScript(Document):
     direction: Direction
 
 
-async def _upload(connection: AsyncConnection, command: UploadScript) -> Script:
+def _upload(connection: Connection, command: UploadScript) -> Script:
     """Put a script in the place of the one before, whose switch it inherits; a first one is switched on."""
     values = command.model_dump()
-    if changed := await _changed(connection, command, values):
+    if changed := _changed(connection, command, values):
         return changed
     try:
-        await connection.execute(insert(scripts).values(**values, enabled=True))
+        connection.execute(insert(scripts).values(**values, enabled=True))
     except IntegrityError:  # two at once, in PostgreSQL: the other was first
         raise Refused(409, "changed_meanwhile", "Another script was uploaded at the same time", "Try again.") from None
     return Script(**command.model_dump(include=set(Script.model_fields)), enabled=True)
 
 
-async def _switch(connection: AsyncConnection, command: SwitchScript) -> Script:
-    if changed := await _changed(connection, command, {"enabled": command.enabled}):
+def _switch(connection: Connection, command: SwitchScript) -> Script:
+    if changed := _changed(connection, command, {"enabled": command.enabled}):
         return changed
     raise no_such_script()
 
 
-async def _delete(connection: AsyncConnection, command: DeleteScript) -> Nothing:
-    if (await connection.execute(delete(scripts).where(_of(command)))).rowcount == 0:
+def _delete(connection: Connection, command: DeleteScript) -> Nothing:
+    if connection.execute(delete(scripts).where(_of(command))).rowcount == 0:
         raise no_such_script()
     return Nothing()
 
 
-async def _changed(
-    connection: AsyncConnection, whose: UploadScript | SwitchScript, values: dict[str, Any]
-) -> Script | None:
-    await connection.execute(update(scripts).where(_of(whose)).values(values))
-    row = (await connection.execute(select(scripts).where(_of(whose)))).mappings().first()
+def _changed(connection: Connection, whose: UploadScript | SwitchScript, values: dict[str, Any]) -> Script | None:
+    connection.execute(update(scripts).where(_of(whose)).values(values))
+    row = connection.execute(select(scripts).where(_of(whose))).mappings().first()
     return None if row is None else script_of(row)
 
 

@@ -60,9 +60,7 @@ class Chain:
         """Return the scripts of these users that are switched on: one look-up, however many events ask."""
         columns = [scripts.c.user_id, *(scripts.c[name] for name in Script.model_fields)]
         theirs = scripts.c.user_id.in_(sorted(users)), scripts.c.direction == direction, scripts.c.enabled
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(select(*columns).where(*theirs))).mappings()
-            return {row["user_id"]: script_of(row) for row in rows}
+        return {row["user_id"]: script_of(row) for row in await self._database.rows(select(*columns).where(*theirs))}
 
     async def _result(self, found: Mapping[int, Script], event: Event, user: int) -> Result | None:
         """Return what this user's script gives back, or None if there is none or it fails."""

@@ -45,11 +45,10 @@ class Library:
     async def _fetched(self, digest: str) -> bytes:
         if self._store is not None:
             return await self._store.get(digest)
-        async with self._database.reading() as connection:
-            source = await connection.scalar(select(scripts.c.source).where(scripts.c.digest == digest).limit(1))
-        if source is None:
+        row = await self._database.row(select(scripts.c.source).where(scripts.c.digest == digest).limit(1))
+        if row is None or row["source"] is None:
             raise KeyError(digest)
-        return str(source).encode()
+        return str(row["source"]).encode()
 
     def _keep(self, digest: str, source: bytes) -> None:
         if digest in self._kept:  # fetched twice at the same time

@@ -49,13 +49,11 @@ def build(database: Database, commands: Commands, passwords: Passwords) -> Servi
     @api.get("/users")
     async def find(caller: SignedInOrService, wanted: Annotated[Filter, Query()]) -> Users:
         statement = select(users).where(*_conditions(wanted)).order_by(users.c.id).limit(wanted.limit)
-        async with database.reading() as connection:
-            return Users(users=tuple(map(user_of, (await connection.execute(statement)).mappings())))
+        return Users(users=tuple(map(user_of, await database.rows(statement))))
 
     @api.get("/users/{id}")
     async def read(user_id: Id, caller: SignedInOrService) -> User:
-        async with database.reading() as connection:
-            row = (await connection.execute(select(users).where(users.c.id == user_id))).mappings().first()
+        row = await database.row(select(users).where(users.c.id == user_id))
         if row is None:
             raise no_such_user()
         return user_of(row)
@@ -74,8 +72,7 @@ def build(database: Database, commands: Commands, passwords: Passwords) -> Servi
 
     @api.get("/credentials", dependencies=[ServiceOnly], include_in_schema=False)
     async def credentials(username: Username) -> Credentials:
-        async with database.reading() as connection:
-            row = (await connection.execute(select(users).where(is_named(username)))).mappings().first()
+        row = await database.row(select(users).where(is_named(username)))
         if row is None:
             raise no_such_user()
         return Credentials(id=row["id"], username=row["username"], password_hash=row["password_hash"])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat.commands import Command
 from chat.events import UserId
@@ -44,48 +43,48 @@ class DeleteUser(Document):
     id: UserId
 
 
-async def _create(connection: AsyncConnection, command: CreateUser) -> User:
-    await _refuse_if(connection, is_named(command.username), "username")
+def _create(connection: Connection, command: CreateUser) -> User:
+    _refuse_if(connection, is_named(command.username), "username")
     if command.email is not None:
-        await _refuse_if(connection, users.c.email == command.email, "email")
-    user = await _changed(connection, insert(users).values(command.model_dump()).returning(users))
+        _refuse_if(connection, users.c.email == command.email, "email")
+    user = _changed(connection, insert(users).values(command.model_dump()).returning(users))
     assert user is not None
     return user
 
 
-async def _change(connection: AsyncConnection, command: ChangeUser) -> User:
+def _change(connection: Connection, command: ChangeUser) -> User:
     values = command.model_dump(exclude_none=True)
     if command.email:
-        await _refuse_if(connection, (users.c.email == command.email) & (users.c.id != command.id), "email")
+        _refuse_if(connection, (users.c.email == command.email) & (users.c.id != command.id), "email")
     elif command.email is not None:
         values["email"] = None
-    user = await _changed(connection, update(users).where(users.c.id == command.id).values(values).returning(users))
+    user = _changed(connection, update(users).where(users.c.id == command.id).values(values).returning(users))
     if user is None:
         raise no_such_user()
     return user
 
 
-async def _delete(connection: AsyncConnection, command: DeleteUser) -> Nothing:
-    result = await connection.execute(delete(users).where(users.c.id == command.id))
+def _delete(connection: Connection, command: DeleteUser) -> Nothing:
+    result = connection.execute(delete(users).where(users.c.id == command.id))
     if result.rowcount == 0:
         raise no_such_user()
     return Nothing()
 
 
-async def _rehash(connection: AsyncConnection, command: Rehash) -> Nothing:
+def _rehash(connection: Connection, command: Rehash) -> Nothing:
     same = (users.c.id == command.id) & (users.c.password_hash == command.replaces)
-    await connection.execute(update(users).where(same).values(password_hash=command.password_hash))
+    connection.execute(update(users).where(same).values(password_hash=command.password_hash))
     return Nothing()
 
 
-async def _refuse_if(connection: AsyncConnection, is_taken: ColumnElement[bool], name: str) -> None:
-    if (await connection.execute(select(users.c.id).where(is_taken))).first():
+def _refuse_if(connection: Connection, is_taken: ColumnElement[bool], name: str) -> None:
+    if connection.execute(select(users.c.id).where(is_taken)).first():
         raise Refused(409, f"{name}_taken", f"This {name} is taken", "Choose another.")
 
 
-async def _changed(connection: AsyncConnection, statement: Any) -> User | None:
+def _changed(connection: Connection, statement: Any) -> User | None:
     try:
-        row = (await connection.execute(statement)).mappings().first()
+        row = connection.execute(statement).mappings().first()
     except IntegrityError:  # two at once, in PostgreSQL: the other was first
         raise Refused(409, "taken", "The username or the email is taken", "Choose another.") from None
     return None if row is None else user_of(row)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.util import await_only
 
 from chat.adapters.database import POOL_CONNECTIONS, Database
 from chat.problems import Refused, Unavailable
@@ -36,31 +37,31 @@ async def url(postgresql: PostgreSQL) -> str:
 async def database(url: str) -> AsyncIterator[Database]:
     """Return a database with one table of numbers."""
     database = Database(url)
-    async with database.transaction() as connection:
-        await connection.execute(text("CREATE TABLE numbers (number integer)"))
+    await database.change(lambda connection: connection.execute(text("CREATE TABLE numbers (number integer)")))
     yield database
     await database.close()
 
 
+def insert(connection: Connection, number: int) -> None:
+    connection.execute(text("INSERT INTO numbers VALUES (:number)"), {"number": number})
+
+
 async def note(database: Database, number: int) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(text("INSERT INTO numbers VALUES (:number)"), {"number": number})
+    await database.change(insert, number)
 
 
 async def numbers(database: Database) -> list[int]:
-    async with database.reading() as connection:
-        return list((await connection.execute(text("SELECT number FROM numbers ORDER BY number"))).scalars())
+    return [row["number"] for row in await database.rows(text("SELECT number FROM numbers ORDER BY number"))]
 
 
 async def test_a_transaction_comes_into_force_whole_or_not_at_all(database: Database) -> None:
-    async def refused() -> None:
-        async with database.transaction() as connection:
-            await connection.execute(text("INSERT INTO numbers VALUES (2)"))
-            raise Refused(409, "no", "No")
+    def refused(connection: Connection) -> None:
+        insert(connection, 2)
+        raise Refused(409, "no", "No")
 
     await note(database, 1)
     with pytest.raises(Refused, match="No"):
-        await refused()
+        await database.change(refused)
     assert await numbers(database) == [1]
 
 
@@ -99,15 +100,14 @@ async def test_a_server_that_was_started_again_unnoticed_is_used_as_if_nothing_h
 async def test_a_transaction_that_loses_its_server_is_unavailable_and_has_no_effect(
     postgresql: PostgreSQL, database: Database
 ) -> None:
-    async def interrupted() -> None:
-        async with database.transaction() as connection:
-            await connection.execute(text("INSERT INTO numbers VALUES (1)"))
-            await postgresql.kill()
-            await postgresql.start()
-            await connection.execute(text("INSERT INTO numbers VALUES (2)"))
+    def interrupted(connection: Connection) -> None:
+        insert(connection, 1)
+        await_only(postgresql.kill())
+        await_only(postgresql.start())
+        insert(connection, 2)
 
     with pytest.raises(Unavailable, match="the database"):
-        await interrupted()
+        await database.change(interrupted)
     assert await numbers(database) == []
 
 
@@ -127,8 +127,7 @@ async def test_processes_that_start_at_once_migrate_once(url: str) -> None:
     ]
     assert [await process.wait() for process in processes] == [0, 0, 0]
     database = Database(url)
-    async with database.reading() as connection:
-        versions = (await connection.execute(text("SELECT version_num FROM presence_version"))).scalars().all()
-        assert (await connection.execute(text("SELECT count(*) FROM users"))).scalar() == 0
+    versions = await database.rows(text("SELECT version_num FROM presence_version"))
+    assert await database.rows(text("SELECT * FROM users")) == []
     await database.close()
-    assert versions == ["presence_0001"]
+    assert [row["version_num"] for row in versions] == ["presence_0001"]

@@ -119,8 +119,7 @@ async def test_old_failures_are_removed(auth: httpx2.AsyncClient, database: Data
     await failed(database, "eve", "192.0.2.9", [account_ms + 1, account_ms, account_ms - 60_000, address_ms, 1000])
     await fail(auth, "ada")
     kinds = select(failures.c.kind, func.count()).group_by(failures.c.kind).order_by(failures.c.kind)
-    async with database.reading() as connection:
-        assert [tuple(row) for row in await connection.execute(kinds)] == [("account", 4), ("address", 2)]
+    assert [tuple(row.values()) for row in await database.rows(kinds)] == [("account", 4), ("address", 2)]
 
 
 async def test_an_address_behind_our_proxy_is_the_one_that_the_proxy_saw(auth: httpx2.AsyncClient) -> None:

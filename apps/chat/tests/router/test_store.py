@@ -7,7 +7,7 @@ import random
 import uuid
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from chat import limits
 from chat.adapters.database import Database
@@ -23,14 +23,12 @@ ANNA, BERT, CARA = 1, 2, 3
 
 
 async def stored(router: Router, *events: Event) -> Stored:
-    async with router.database.transaction() as connection:
-        return await store(connection, StoreMessages(events=events))
+    return await router.database.change(store, StoreMessages(events=events))
 
 
 async def inbox(database: Database, user: int) -> list[tuple[int, str]]:
-    async with database.reading() as connection:
-        entries = (await inbox_of(connection, user, 0, 1000)).entries
-        return [(entry.inbox_seq, entry.message.body) for entry in entries]
+    entries = (await database.read(inbox_of, user, 0, 1000)).entries
+    return [(entry.inbox_seq, entry.message.body) for entry in entries]
 
 
 async def test_numbers_of_conversations_and_inboxes_grow_by_one(router: Router) -> None:
@@ -143,16 +141,15 @@ async def test_two_instances_at_once_give_each_number_once(database_url: str) ->
 
     owns = [[event(*random.sample(range(1, 6), 3), body=f"{of}-{n}") for n in range(40)] for of in range(2)]
     await asyncio.gather(*(bring(router, own) for router, own in zip(routers, owns, strict=True)))
-    async with routers[0].database.reading() as connection:
-        count = (await connection.execute(select(func.count()).select_from(messages))).scalar_one()
-        assert count == 100
-        for user in range(1, 6):
-            seqs = [entry.inbox_seq for entry in (await inbox_of(connection, user, 0, 1000)).entries]
-            assert seqs == list(range(1, len(seqs) + 1))
-        rows = await connection.execute(select(messages.c.conversation_id, messages.c.seq).order_by(messages.c.seq))
-        by_conversation: dict[uuid.UUID, list[int]] = {}
-        for conversation, seq in rows:
-            by_conversation.setdefault(conversation, []).append(seq)
+    database = routers[0].database
+    for user in range(1, 6):
+        seqs = [seq for seq, _ in await inbox(database, user)]
+        assert seqs == list(range(1, len(seqs) + 1))
+    rows = await database.rows(select(messages).order_by(messages.c.seq))
+    assert len(rows) == 100
+    by_conversation: dict[uuid.UUID, list[int]] = {}
+    for row in rows:
+        by_conversation.setdefault(row["conversation_id"], []).append(row["seq"])
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in by_conversation.values())
     for router in routers:
         await router.database.close()

@@ -47,8 +47,7 @@ async def applied(path: Path) -> tuple[list[object], list[object]]:
             answers.append(await commands.submit(command, payload))
         except Refused as refused:
             answers.append((refused.status, refused.code))
-    async with database.reading() as connection:
-        rows = [tuple(row) for row in await connection.execute(select(users).order_by(users.c.id))]
+    rows = [tuple(row.values()) for row in await database.rows(select(users).order_by(users.c.id))]
     await database.close()
     return answers, list[object](rows)
 
