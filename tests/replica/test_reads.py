@@ -208,7 +208,7 @@ async def test_reads_that_expire_without_a_quorum_leave_no_trace(copy: Copy) -> 
         for _ in range(4):
             copy.take(seconds=-1)
         await asyncio.sleep(0)
-        copy.reads.sweep()
+        copy.reads.sweep(serving=True)
     assert (len(copy.replies), len(copy.reads)) == (200, 0)
     assert len(copy.ordering.barriers_waiting) == 1
     assert reads_in_memory() <= 4, "those that asked for the barrier"
@@ -225,7 +225,7 @@ async def test_without_a_quorum_a_read_ends_with_its_deadline(copy: Copy) -> Non
     copy.ordering.quorum = False
     copy.take(seconds=-1)
     copy.take(seconds=60)
-    copy.reads.sweep()
+    copy.reads.sweep(serving=True)
     assert (await copy.replied()).outcome == NO_QUORUM
     assert len(copy.reads) == 1
 
@@ -233,7 +233,7 @@ async def test_without_a_quorum_a_read_ends_with_its_deadline(copy: Copy) -> Non
 async def test_a_barrier_that_comes_after_the_deadline_starts_nothing(copy: Copy, service: TinyService) -> None:
     copy.ordering.quorum = False
     copy.take(seconds=-1)
-    copy.reads.sweep()
+    copy.reads.sweep(serving=True)
     copy.ordering.answer_barriers()
     copy.take(ReadMode.STALE)
     await copy.replied(2)
@@ -251,7 +251,7 @@ async def test_a_slow_service_ends_with_the_deadline_and_its_answer_is_dropped(
     service.answer = keep
     copy.take(ReadMode.STALE, seconds=-1)
     await until(lambda: writers)
-    copy.reads.sweep()
+    copy.reads.sweep(serving=True)
     assert (await copy.replied()).outcome == READ_TIMEOUT
     writers[0].write(http(b"late"))
     service.answer = service.count
@@ -262,11 +262,20 @@ async def test_a_slow_service_ends_with_the_deadline_and_its_answer_is_dropped(
 
 async def test_a_parked_read_whose_deadline_passes_is_forgotten(copy: Copy, service: TinyService) -> None:
     copy.take(ReadMode.STALE, at_least=1, seconds=-1)
-    copy.reads.sweep()
+    copy.reads.sweep(serving=True)
     assert (await copy.replied()).outcome == READ_TIMEOUT
     copy.ordering.deliver(batch_of(command(1)))
     await until(lambda: copy.applier.applied == 1)
     assert [request.line.split()[0] for request in service.got] == ["POST"]
+
+
+async def test_a_service_that_is_down_has_no_read_wait_for_it_to_apply_more(copy: Copy) -> None:
+    copy.take(ReadMode.STALE, at_least=1)
+    copy.reads.sweep(serving=True)
+    assert not copy.replies
+    copy.reads.sweep(serving=False)
+    assert (await copy.replied()).outcome == SERVICE_DOWN
+    assert len(copy.reads) == 0
 
 
 @pytest.mark.parametrize(("nonsense", "status"), [(True, 502), (False, 503)])
@@ -299,7 +308,7 @@ async def test_what_is_said_of_a_passed_call_without_an_answer(
     assert (await copy.replied()).outcome == lost
     service.answer = hang
     copy.take(ReadMode.PASS, call=passed, seconds=-1)
-    copy.reads.sweep()
+    copy.reads.sweep(serving=True)
     assert (await copy.replied(2)).outcome == late
 
 

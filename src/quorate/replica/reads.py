@@ -125,11 +125,14 @@ class Reads:
         for read in parked:
             self._park(read)
 
-    def sweep(self) -> None:
-        """Answer those whose deadline has passed."""
+    def sweep(self, *, serving: bool) -> None:
+        """Answer those whose deadline has passed, and if the service is down, those that wait for it to apply more."""
         now = self._loop.time()
         for read in [read for read in self._open if read.deadline <= now]:
             self._answer(read, NO_QUORUM if read.point == UNKNOWN else READ_TIMEOUT if read.harmless else PASS_UNKNOWN)
+        if not serving:
+            for read in self._parked:
+                self._answer(read, SERVICE_DOWN)
         self._parked = [read for read in self._parked if read in self._open]
         self._barred = [read for read in self._barred if read in self._open]
 

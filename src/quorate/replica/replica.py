@@ -353,7 +353,7 @@ class Replica:
                 self._expire(request_id, waiter)
             elif waiter.taken and now - waiter.offered_at > limits.REPROPOSE_SECONDS:
                 self._propose_again(request_id, waiter)
-        self._reads.sweep()
+        self._reads.sweep(serving=self._readiness.ready)
         self._flush()
 
     def _expire(self, request_id: bytes, waiter: Waiter) -> None:
