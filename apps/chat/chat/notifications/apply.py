@@ -50,8 +50,7 @@ def record(connection: Connection, command: RecordNotification) -> Notification:
     mark = connection.execute(select(marks).where(own).with_for_update()).mappings().first()
     stored = select(notifications).where(notifications.c.id == command.id)
     if row := connection.execute(stored).mappings().first():
-        assert mark is not None, "who has a notification has marks"
-        return notification_of(row, mark["read"])
+        return notification_of(row, read_through(connection, command.user_id))
     number = 1 if mark is None else mark["last"] + 1
     _store(connection, number, command)
     return Notification(number=number, **command.model_dump(exclude={"user_id"}))

@@ -32,7 +32,7 @@ class Library:
         """
         if self._store is None:
             return source
-        await self._store.put(source.encode())
+        self._keep(await self._store.put(source.encode()), source.encode())
         return None
 
     async def get(self, digest: str) -> str:

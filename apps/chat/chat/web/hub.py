@@ -1,6 +1,7 @@
 """All sockets of this web instance: where pushes find theirs, who is noted to be there, and who has gone silent.
 
-Lost pushes are found within CONFIRM_SECONDS: then every socket is told the last number in its user's inbox.
+Lost pushes are found within CONFIRM_SECONDS: then every socket is told the last number in its user's inbox. Sooner, if
+who is there can't be confirmed: for then pushes may find nobody.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Hub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Confirm who is there, and look after silent sockets, as long as the context lasts."""
-        every = ((self._sweep_seconds, self._sweep), (limits.CONFIRM_SECONDS, self._confirm))
+        rounds = limits.CONFIRM_SECONDS
+        every = ((self._sweep_seconds, self._sweep), (rounds, self._confirm), (rounds, self._compare))
         tasks = [asyncio.create_task(_repeat(seconds, work)) for seconds, work in every]
         yield
         for task in tasks:
@@ -105,24 +107,36 @@ class Hub:
                 log.warning("presence was not noted", why=refused.title)
 
     async def _confirm(self) -> None:
-        users = list(self._sessions)
+        """Confirm who is there; until that works, and once more then, look for pushes that found nobody."""
+        was_away = False
+        while not await self._is_confirmed():
+            was_away = True
+            await self._compare()
+            await asyncio.sleep(limits.RETRY_SECONDS_MAX)
+        if was_away:
+            await self._compare()
+
+    async def _is_confirmed(self) -> bool:
         try:
             async with self._noting:
-                await self._presence.confirm(users)
+                await self._presence.confirm(list(self._sessions))
         except Refused as refused:
             log.warning("presence was not confirmed", why=refused.title)
-        for start in range(0, len(users), limits.PAGE_ENTRIES_MAX):
-            await self._compare(users[start : start + limits.PAGE_ENTRIES_MAX])
+            return False
+        return True
 
-    async def _compare(self, users: Sequence[int]) -> None:
-        try:
-            heads = await self._neighbours.heads(users)
-        except Refused as refused:
-            log.warning("inboxes were not compared", why=refused.title)
-            return
-        for user, head in heads.items():
-            for session in self._sessions.get(user, ()):
-                session.feed.told(head)
+    async def _compare(self) -> None:
+        """Tell every socket the last number in its user's inbox."""
+        users = list(self._sessions)
+        for start in range(0, len(users), limits.PAGE_ENTRIES_MAX):
+            try:
+                heads = await self._neighbours.heads(users[start : start + limits.PAGE_ENTRIES_MAX])
+            except Refused as refused:
+                log.warning("inboxes were not compared", why=refused.title)
+                return
+            for user, head in heads.items():
+                for session in self._sessions.get(user, ()):
+                    session.feed.told(head)
 
     async def _sweep(self) -> None:
         for sessions in self._sessions.values():

@@ -11,6 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.event import listen
+from sqlalchemy.util import await_only
 
 from chat import limits
 from chat.adapters.bus_local import LocalBus
@@ -20,8 +23,9 @@ from chat.adapters.logins import LocalLogins, UserLogin
 from chat.adapters.patience import patiently
 from chat.adapters.presence_ordered import OrderedPresence
 from chat.notifications.api import build
+from chat.notifications.apply import RecordNotification, record
 from chat.problems import Unavailable
-from chat.pushes import Notice, Push
+from chat.pushes import Notice, Notification, Push
 from chat.service import application
 from chat.tokens import Tokens
 from tests.conftest import SERVICE_KEY, TOKEN_SECRET, served, signed_in
@@ -157,6 +161,27 @@ async def test_instances_side_by_side_store_each_event_once(database_url: str) -
             read = await instances[0].read(user)
             assert [one["number"] for one in read] == list(range(1, 11))
             assert {one["id"] for one in read} == {str(event.id) for event in events if event.user_id == user}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_an_instance_that_is_overtaken_on_somebodys_first_login_has_the_same_answer(database_url: str) -> None:
+    first, second = Database(database_url), Database(database_url)
+    await first.migrate(["notifications"])
+    wanted = RecordNotification(id=uuid.uuid4(), user_id=ADA, kind="login", body="Hello", at=1)
+
+    def overtake(*statement: object) -> None:
+        await_only(second.change(record, wanted))
+
+    def overtaken(connection: Connection) -> Notification:
+        """Once it has seen that there is nothing of this user, the other stores it all."""
+        listen(connection, "after_cursor_execute", overtake, once=True)
+        return record(connection, wanted)
+
+    answer = await first.change(overtaken)
+    assert answer == await second.change(record, wanted)
+    assert (answer.number, answer.read) == (1, False)
+    for database in (first, second):
+        await database.close()
 
 
 def _publishing(instance: Instance, event: UserLogin) -> Callable[[], Any]:

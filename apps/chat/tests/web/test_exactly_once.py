@@ -10,7 +10,7 @@ import asyncio
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,9 @@ from websockets.exceptions import ConnectionClosed
 from chat import limits
 from chat.adapters.bus_local import LocalBus
 from chat.events import Event
-from chat.problems import Unknown
+from chat.problems import Unavailable, Unknown
 from chat.pushes import Push
+from chat.router.read import heads_of
 from tests.web.conftest import ANNA, BERT, DEADLINE_SECONDS, USERS, Chat, Client
 
 MESSAGES_EACH = 15
@@ -143,11 +144,45 @@ async def test_everybody_sees_everything_once_in_one_order(
     assert set().union(*(reader.accepted for reader in readers)) == set(wanted)
 
 
-async def test_a_last_push_that_got_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent(LocalBus):
-        async def push(self, instance: str, pushes: Sequence[Push]) -> None:
-            return
+class Silent(LocalBus):
+    async def push(self, instance: str, pushes: Sequence[Push]) -> None:
+        return
 
+
+async def test_while_it_cant_be_confirmed_who_is_there_lost_pushes_are_looked_for_and_once_more_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes when the presence is back, and is empty yet, must not wait for the next round."""
+    monkeypatch.setattr(limits, "CONFIRM_SECONDS", 4.0)
+    monkeypatch.setattr(limits, "RETRY_SECONDS_MAX", 0.1)
+    chat = Chat(tmp_path, Silent())
+    confirmed, is_away, failed = chat.presence.confirm, True, asyncio.Event()
+
+    async def confirm(users: Collection[int]) -> None:
+        failed.set()
+        if is_away:
+            raise Unavailable("Redis")
+        await asyncio.gather(confirmed(users), anna.write(BERT, text="third"))
+        await until_stored(chat, 3)
+
+    monkeypatch.setattr(chat.presence, "confirm", confirm)
+    async with chat.running_back(), chat.running_web(), chat.connect(ANNA) as anna, chat.connect(BERT) as bert:
+        await failed.wait()
+        next_round = asyncio.get_running_loop().time() + limits.CONFIRM_SECONDS
+        for number, text in enumerate(("first", "second"), 1):
+            await anna.write(BERT, text=text)
+            assert await bert.texts(1) == [(number, text)]
+        is_away = False
+        assert await bert.texts(1) == [(3, "third")]
+        assert asyncio.get_running_loop().time() < next_round
+
+
+async def until_stored(chat: Chat, seq: int) -> None:
+    while (await chat.database.read(heads_of, [BERT]))[BERT] < seq:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_last_push_that_got_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CONFIRM_SECONDS", 0.2)
     chat = Chat(tmp_path, Silent())
     async with chat.running_back(), chat.running_web(), chat.connect(ANNA) as anna, chat.connect(BERT) as bert:
