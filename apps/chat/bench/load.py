@@ -47,7 +47,10 @@ Deployment = Classic | Replicated
 
 
 async def measure(chat: Deployment, urls: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of one deployment: times in milliseconds, CPU in cores, memory in MiB."""
+    """Return the figures of one deployment: times in milliseconds, CPU in cores, memory in MiB.
+
+    Of memory that processes share, each counts its share (proportional set size).
+    """
     clients = await registered(chat, urls, options.sockets)
     took: list[float] = []
     async with AsyncExitStack() as stack:
@@ -62,8 +65,9 @@ async def measure(chat: Deployment, urls: Sequence[str], options: argparse.Names
         sent = await send(clients, options.rate, options.seconds)
         cores = (busy() - before) / options.seconds
         await arrived(took, sent)
-        memory = sum(part.memory_info().rss for part in parts) / 2**20
-    return figures(took) | {"sent": sent, "sockets": len(clients), "cores": cores, "memory_mib": memory}
+        memory = sum(part.memory_full_info().pss for part in parts) / 2**20
+    sizes = {"sent": sent, "sockets": len(clients), "processes": len(parts)}
+    return figures(took) | sizes | {"cores": cores, "memory_mib": memory}
 
 
 async def registered(chat: Deployment, urls: Sequence[str], number: int) -> list[Client]:

@@ -1,4 +1,4 @@
-"""The figures of `bench.load` as a table and as a plot."""
+"""The figures of `bench.load` as a table and as a plot, and those of `bench.outages` as tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ mpl.rcParams["svg.hashsalt"] = "chat"
 import matplotlib.pyplot as plt  # noqa: E402 - once it is told how to draw
 
 COLOURS = {"classic": "#d9a441", "replicated": "#1f7a5c"}
-COLUMNS = ("p50", "p90", "p99", "p99.9", "max", "cores", "memory_mib")
+HEADS = {"classic": "classic: stopped", "replicated": "replicated: killed"}
+COLUMNS = ("p50", "p90", "p99", "p99.9", "max", "cores", "memory_mib", "processes")
 
 
 def show(found: Mapping[str, Mapping[str, Any]], bars_ms: Mapping[str, float]) -> str:
@@ -43,3 +44,16 @@ def draw(found: Mapping[str, Mapping[str, Any]], bars_ms: Mapping[str, float], t
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)
+
+
+def standstills(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a table in Markdown for each deployment: for how many seconds what stood still, by what was down."""
+    tables = []
+    for name, outages in found.items():
+        columns = next(iter(outages.values()))["probes"]
+        rows = [[HEADS[name], "down", *columns], ["---"] * (2 + len(columns))]
+        for part, outage in outages.items():
+            longest = [figures["longest"] for figures in outage["probes"].values()]
+            rows.append([part, f"{outage['down']:.1f}", *("-" if one is None else f"{one:.1f}" for one in longest)])
+        tables.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join(tables)
