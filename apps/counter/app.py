@@ -154,4 +154,5 @@ if __name__ == "__main__":
         log_level="warning",
         access_log=False,
         lifespan="off",
+        proxy_headers=False,  # nothing here asks where a client is
     )
