@@ -60,6 +60,7 @@ class MemoryOrdering:
         self.writable = True
         self.installed: list[tuple[Base, Membership]] = []
         self.leads = True
+        self.leadership = Ballot(1, ReplicaId(1))
         self.chooses = True
         self.at_once = False
         self.quorum = True
@@ -123,7 +124,8 @@ class MemoryOrdering:
     def status(self) -> OrderingStatus:
         end = max(min(len(self.log), self.heard), self.base.slot)
         role = "leader" if self.leads else "follower"
-        return OrderingStatus(role, "r1" if self.leads else None, end, len(self.log), self._end(end), {})
+        leader, leadership = ("r1", self.leadership) if self.leads else (None, None)
+        return OrderingStatus(role, leader, leadership, end, len(self.log), self._end(end), {})
 
     def _end(self, point: Slot) -> Index:
         """Return the index of the last command up to and in `point`."""

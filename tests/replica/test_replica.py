@@ -28,7 +28,7 @@ from quorate.replica.replica import KEY_IN_FLIGHT, NOT_READY, OVERLOADED, Replic
 from quorate.replica.sessions import KEY_REUSED
 from quorate.replica.tunnels import Tunnels, Upgrade
 from quorate.replica.upstream import Upstream
-from quorate.types import Batch, Command, Index, Outcome, ReadMode, Reply
+from quorate.types import Ballot, Batch, Command, Index, Outcome, ReadMode, ReplicaId, Reply
 from quorate.wire import decode_batch
 
 OTHER = b"o" * 16
@@ -92,6 +92,12 @@ async def answer(replies: list[Reply]) -> Reply:
     await until(lambda: replies)
     assert len(replies) == 1
     return replies[0]
+
+
+async def sweeps(number: int) -> None:
+    """Let the replica look at its waiting calls some times."""
+    end = asyncio.get_running_loop().time() + number * limits.SWEEP_SECONDS
+    await until(lambda: asyncio.get_running_loop().time() > end)
 
 
 def code(reply: Reply) -> str:
@@ -287,6 +293,25 @@ async def test_a_lost_command_is_proposed_again_under_its_id(copy: Copy, service
     assert (await answer(replies)).index == 1
     await until(lambda: copy.applier.applied >= 2)
     assert len(service.got) == 1
+
+
+async def test_a_command_that_went_to_who_led_before_is_proposed_again_to_who_leads_now(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and once: also if it is the same replica, which forgot it when it died."""
+    monkeypatch.setattr(limits, "REPROPOSE_SECONDS", 3600)
+    copy.ordering.chooses = False
+    replies = copy.submit()
+    await until(lambda: len(copy.ordering.proposed) == 1)
+    copy.ordering.leads = False
+    await sweeps(5)
+    assert len(copy.ordering.proposed) == 1
+    copy.ordering.leads, copy.ordering.leadership = True, Ballot(2, ReplicaId(1))
+    await until(lambda: len(copy.ordering.proposed) == 2)
+    await sweeps(5)
+    copy.ordering.deliver(*copy.ordering.proposed)
+    assert (await answer(replies)).index == 1
+    assert len(copy.ordering.proposed) == 2
 
 
 async def test_a_command_that_waits_for_its_turn_is_not_proposed_again(copy: Copy, service: TinyService) -> None:

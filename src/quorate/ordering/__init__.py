@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from quorate.consensus.core import Change
-from quorate.types import Base, Batch, Index, Membership, ReplicaId, Slot
+from quorate.types import Ballot, Base, Batch, Index, Membership, ReplicaId, Slot
 
 
 class Delivered(NamedTuple):
@@ -31,6 +31,8 @@ class OrderingStatus(NamedTuple):
 
     role: str
     leader: str | None
+    leadership: Ballot | None
+    """Under which that one leads: each leadership has its own, also if the same replica leads again."""
     point: Slot
     """End of the order as far as it is known here."""
     point_known: Slot

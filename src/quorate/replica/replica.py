@@ -2,8 +2,9 @@
 
 A call that changes state becomes a `Command` and waits, by request id, until the delivery loop has applied it,
 whichever replica proposed it and however often. It is proposed again under the same id when the order has moved on
-without it: the session table makes that harmless. What a client hears when its deadline comes (P6): 503
-`not_proposed` if the command never left this replica, else 504 `outcome_unknown` with the request id.
+without it, and when another leadership begins: the session table makes that harmless. What a client hears when its
+deadline comes (P6): 503 `not_proposed` if the command never left this replica, else 504 `outcome_unknown` with the
+request id.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from quorate.replica.apply import Applied, Applier
 from quorate.replica.reads import Read, Reads
 from quorate.replica.sessions import KEY_REUSED
 from quorate.replica.tunnels import Tunnels, Upgrade
-from quorate.types import Call, Command, Index, Outcome, ReadMode, Reply, Slot
+from quorate.types import Ballot, Call, Command, Index, Outcome, ReadMode, Reply, Slot
 from quorate.wire import encode_batch, encode_command
 
 ID_BYTES = 16
@@ -103,6 +104,7 @@ class Waiter:
         "done",
         "fingerprint",
         "horizon",
+        "leadership",
         "offered_at",
         "seed",
         "size",
@@ -120,6 +122,8 @@ class Waiter:
         self.born_at = self.offered_at = now
         self.taken = False
         """The ordering has had it at least once: from then on its outcome is unknown until it is delivered."""
+        self.leadership: Ballot | None = None
+        """Under which it was offered last: under another one it may be forgotten, for it went to who led before."""
         self.horizon: Slot | None = None
         """Once applied so far without having met the command, it is proposed again."""
 
@@ -165,6 +169,8 @@ class Replica:
         self._outbox: dict[bytes, Waiter] = {}
         """Commands to be proposed, by request id."""
         self._flush_scheduled = False
+        self._leadership: Ballot | None = None
+        """The last that was seen by the sweep."""
         self._closed = False
         self._submitted = self._proposed = self._replayed = 0
         applier.on_applied = self._on_applied
@@ -305,6 +311,7 @@ class Replica:
             now = self._loop.time()
             for waiter in chunk.values():
                 waiter.offered_at, waiter.horizon, waiter.taken = now, None, True
+                waiter.leadership = self._leadership
             self._proposed += len(chunk)
 
     def _take_chunk(self) -> dict[bytes, Waiter]:
@@ -347,11 +354,12 @@ class Replica:
             return
         self._loop.call_later(limits.SWEEP_SECONDS, self._sweep)
         now = self._loop.time()
+        self._leadership = self._ordering.status().leadership or self._leadership
         for request_id, waiter in list(self._waiters.items()):
             waited_long = not waiter.taken and now - waiter.born_at > limits.UNPROPOSED_SECONDS_MAX
             if now >= waiter.deadline or waited_long:
                 self._expire(request_id, waiter)
-            elif waiter.taken and now - waiter.offered_at > limits.REPROPOSE_SECONDS:
+            elif waiter.taken and self._may_be_lost(waiter, now):
                 self._propose_again(request_id, waiter)
         self._reads.sweep(serving=self._readiness.ready)
         self._flush()
@@ -360,6 +368,9 @@ class Replica:
         self._forget(request_id, waiter)
         refusal = outcome_unknown(request_id) if waiter.taken else not_proposed(request_id)
         waiter.done(Reply(refusal, 0, request_id))
+
+    def _may_be_lost(self, waiter: Waiter, now: float) -> bool:
+        return waiter.leadership != self._leadership or now - waiter.offered_at > limits.REPROPOSE_SECONDS
 
     def _propose_again(self, request_id: bytes, waiter: Waiter) -> None:
         """Offer a command again, but only once everything chosen since was applied: it may just be waiting its turn."""
