@@ -136,6 +136,21 @@ async def test_nothing_delivered_is_lost_when_all_stop(cluster: Cluster) -> None
         assert host.read[: len(before)] == before
 
 
+async def test_all_know_a_leadership_by_one_name_and_the_next_by_another(cluster: Cluster) -> None:
+    """Whoever leads next: the same replica may have forgotten what it was told when it led before."""
+    names = []
+    for _ in range(3):
+        leader = await cluster.leader()
+        name = leader.ordering.status().leadership
+        assert name is not None
+        assert name.replica == leader.me
+        names.append(name)
+        await until(lambda: {host.ordering.status().leadership for host in cluster.hosts.values()} == {names[-1]})
+        await cluster.stop()
+        await cluster.start()
+    assert names == sorted(set(names))
+
+
 async def test_the_status_tells_where_the_order_stands(cluster: Cluster) -> None:
     leader = await cluster.leader()
     await write(leader, "a")

@@ -94,9 +94,9 @@ async def answer(replies: list[Reply]) -> Reply:
     return replies[0]
 
 
-async def sweeps(number: int) -> None:
-    """Let the replica look at its waiting calls some times."""
-    end = asyncio.get_running_loop().time() + number * limits.SWEEP_SECONDS
+async def passed(seconds: float) -> None:
+    """Return after so long: what has not happened until then is not about to."""
+    end = asyncio.get_running_loop().time() + seconds
     await until(lambda: asyncio.get_running_loop().time() > end)
 
 
@@ -304,11 +304,11 @@ async def test_a_command_that_went_to_who_led_before_is_proposed_again_to_who_le
     replies = copy.submit()
     await until(lambda: len(copy.ordering.proposed) == 1)
     copy.ordering.leads = False
-    await sweeps(5)
+    await passed(5 * limits.SWEEP_SECONDS)
     assert len(copy.ordering.proposed) == 1
     copy.ordering.leads, copy.ordering.leadership = True, Ballot(2, ReplicaId(1))
     await until(lambda: len(copy.ordering.proposed) == 2)
-    await sweeps(5)
+    await passed(5 * limits.SWEEP_SECONDS)
     copy.ordering.deliver(*copy.ordering.proposed)
     assert (await answer(replies)).index == 1
     assert len(copy.ordering.proposed) == 2
@@ -317,8 +317,7 @@ async def test_a_command_that_went_to_who_led_before_is_proposed_again_to_who_le
 async def test_a_command_that_waits_for_its_turn_is_not_proposed_again(copy: Copy, service: TinyService) -> None:
     copy.applier.holds = 1
     replies = copy.submit()
-    end = asyncio.get_running_loop().time() + 3 * limits.REPROPOSE_SECONDS
-    await until(lambda: asyncio.get_running_loop().time() > end)
+    await passed(3 * limits.REPROPOSE_SECONDS)
     assert len(copy.ordering.proposed) == 1
     copy.applier.holds = 0
     copy.applier.advance()

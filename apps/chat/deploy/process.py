@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +85,7 @@ def find_program(name: str, *places: str, word: str) -> str:
     return found
 
 
-class Server:
+class Server(ABC):
     """One server on loopback; `directory` is its own, made if need be, and may hold the data of an earlier one.
 
     An asynchronous context manager: starts it, and stops it in the end. What a kind of server is, it says in these
@@ -163,8 +164,9 @@ class Server:
     ) -> None:
         await self.stop()
 
+    @abstractmethod
     def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """Return what is to be started."""
 
     def _environment(self) -> Mapping[str, str]:
         """What is added to our own environment."""
@@ -181,6 +183,7 @@ class Server:
 
     def _prepare(self) -> None:
         """Lay out the directory where that hasn't been done; runs in a thread, before each start."""
+        return  # most kinds of server do that themselves
 
     def _run(self, command: Sequence[str], stdin: str = "") -> None:
         """Run one of its tools to the end; raises ServerFailed."""

@@ -202,6 +202,14 @@ class Status(NamedTuple):
     reached: dict[ReplicaId, Slot]
     """How far each other member has told that its prefix reaches."""
 
+    @property
+    def leadership(self) -> Ballot | None:
+        """Name the present leadership; another one has another name, also if the same replica leads again.
+
+        What was promised or voted for may name another replica than the one that leads, but tells its round.
+        """
+        return None if self.leader is None else Ballot(self.ballot.round, self.leader)
+
 
 class Core(Protocol):
     """A consensus protocol as a pure state machine."""

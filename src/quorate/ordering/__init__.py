@@ -32,7 +32,7 @@ class OrderingStatus(NamedTuple):
     role: str
     leader: str | None
     leadership: Ballot | None
-    """Under which that one leads: each leadership has its own, also if the same replica leads again."""
+    """Names that leadership: another one has another name, also if the same replica leads again."""
     point: Slot
     """End of the order as far as it is known here."""
     point_known: Slot

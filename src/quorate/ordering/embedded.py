@@ -230,7 +230,7 @@ class EmbeddedOrdering:
         return OrderingStatus(
             role=core.role,
             leader=None if core.leader is None else f"r{core.leader}",
-            leadership=None if core.leader is None else core.ballot,
+            leadership=core.leadership,
             point=core.chosen,
             point_known=core.chosen_known,
             last_index=self._history.last_index,

@@ -37,9 +37,9 @@ from chat.scripts.apply import (
 )
 from chat.scripts.chain import Chain
 from chat.scripts.contract import Given, Result
-from chat.scripts.library import Library
 from chat.scripts.running import Program, Running
 from chat.scripts.sandbox import Direction, ErrorKind, SourceError
+from chat.scripts.source_cache import SourceCache
 from chat.scripts.tables import scripts
 from chat.service import Service
 from chat.tokens import SignedIn
@@ -129,7 +129,7 @@ class Turns:
 def build(database: Database, commands: Commands, store: Sources | None, running: Running) -> Service:
     """Return the service; without a store, sources lie in its table."""
     api = APIRouter(prefix="/scripts-ms")
-    library = Library(database, store)
+    cache = SourceCache(database, store)
     turns = Turns()
 
     @api.get("/scripts")
@@ -143,7 +143,7 @@ def build(database: Database, commands: Commands, store: Sources | None, running
         row = await database.row(select(scripts).where(*theirs))
         if row is None:
             raise no_such_script()
-        source = row["source"] if row["source"] is not None else await library.get(row["digest"])
+        source = row["source"] if row["source"] is not None else await cache.get(row["digest"])
         return ScriptAndSource(**script_of(row).model_dump(), source=source)
 
     @api.put("/scripts/{direction}", response_model=Script)
@@ -161,7 +161,7 @@ def build(database: Database, commands: Commands, store: Sources | None, running
                 size=len(source),
                 digest=digest_of(source),
                 updated_at=_now_ms(),
-                source=await library.put(wanted.source),
+                source=await cache.put(wanted.source),
             ),
         )
 
@@ -186,7 +186,7 @@ def build(database: Database, commands: Commands, store: Sources | None, running
             return Failed(error=verdict.error, detail=verdict.detail, line=verdict.line)
         return Worked(result=result, output=verdict.output, fuel_used=verdict.fuel_used)
 
-    chain = Chain(database, library, running)
+    chain = Chain(database, cache, running)
     topics = {Topic.SCRIPTS_OUTGOING: chain.outgoing, Topic.SCRIPTS_INCOMING: chain.incoming}
     return Service("scripts", api, (UPLOAD, SWITCH, DELETE), topics)
 

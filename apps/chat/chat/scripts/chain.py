@@ -18,9 +18,9 @@ from chat.adapters.database import Database
 from chat.events import Event, Topic
 from chat.scripts.apply import Script, script_of
 from chat.scripts.contract import Received, Result, Sent, given, seed
-from chat.scripts.library import Library
 from chat.scripts.running import Program, Running
 from chat.scripts.sandbox import Direction
+from chat.scripts.source_cache import SourceCache
 from chat.scripts.tables import scripts
 
 MADE_BY = "script"
@@ -29,9 +29,9 @@ MADE_BY = "script"
 class Chain:
     """The handlers of both topics of scripts."""
 
-    def __init__(self, database: Database, library: Library, running: Running) -> None:
+    def __init__(self, database: Database, sources: SourceCache, running: Running) -> None:
         self._database = database
-        self._library = library
+        self._sources = sources
         self._running = running
 
     async def outgoing(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -68,7 +68,7 @@ class Chain:
             return None
         script = found[user]
         try:
-            source = await self._library.get(script.digest)
+            source = await self._sources.get(script.digest)
         except KeyError:  # deleted, or replaced, since it was looked up
             return None
         program = Program(script.direction, script.language, source)

@@ -15,7 +15,7 @@ from chat.adapters.sources import Sources
 from chat.scripts.tables import scripts
 
 
-class Library:
+class SourceCache:
     """Sources by their digest; without a store they lie in the table."""
 
     def __init__(self, database: Database, store: Sources | None) -> None:
