@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
-from chat.scripts.sandbox import Sandbox, SandboxBusyError, SandboxError, interpreters, limits, pool
+from chat.scripts.sandbox import Sandbox, SandboxBusyError, SandboxError, Verdict, interpreters, limits, pool
 from chat.scripts.sandbox.worker import _frame
 
 from .conftest import CACHE, handler, task
@@ -27,19 +28,39 @@ def proc_status(process: psutil.Process) -> str:
     return Path(f"/proc/{process.pid}/status").read_text()
 
 
-async def busy(worker: psutil.Process) -> psutil.Process:
-    """Wait until `worker` has a run under way, and return that run's process."""
+class UnderWay(NamedTuple):
+    """A run that is not about to end, its worker, and who waits for its verdict."""
+
+    run: psutil.Process
+    worker: psutil.Process
+    verdict: asyncio.Task[Verdict]
+
+
+async def under_way(sandbox: Sandbox) -> UnderWay:
+    """Return a run, held up: it lasts no longer than its fuel, so one that was over before we saw it is repeated."""
     async with asyncio.timeout(30):
-        while not (runs := worker.children()):
-            await asyncio.sleep(0.001)
-    return runs[0]
+        while True:
+            [worker] = workers()
+            verdict = asyncio.create_task(sandbox.run(task("lua", LONG)))
+            while not verdict.done():
+                for run in worker.children():
+                    if is_held_up(run):
+                        return UnderWay(run, worker, verdict)
+                await asyncio.sleep(0)
+
+
+def is_held_up(run: psutil.Process) -> bool:
+    """Stop it, unless it is over."""
+    try:
+        run.suspend()
+        return bool(run.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("whom", ["worker", "run"])
 async def test_a_killed_process_is_a_crash_and_the_next_program_runs(sandbox: Sandbox, whom: str) -> None:
-    [worker] = workers()
-    running = asyncio.create_task(sandbox.run(task("lua", LONG)))
-    run = await busy(worker)
+    run, worker, running = await under_way(sandbox)
     (run if whom == "run" else worker).send_signal(signal.SIGKILL)
     verdict = await running
     assert (verdict.error, verdict.result) == ("crash", None)
@@ -48,9 +69,7 @@ async def test_a_killed_process_is_a_crash_and_the_next_program_runs(sandbox: Sa
 
 
 async def test_a_run_ends_with_its_worker(sandbox: Sandbox) -> None:
-    [worker] = workers()
-    running = asyncio.create_task(sandbox.run(task("lua", LONG)))
-    run = await busy(worker)
+    run, worker, running = await under_way(sandbox)
     worker.send_signal(signal.SIGKILL)
     await running
     async with asyncio.timeout(30):
@@ -72,9 +91,7 @@ async def test_a_worker_that_hangs_is_ended_by_the_wall_clock(
 
 
 async def test_who_no_longer_waits_leaves_no_answer_for_the_next(sandbox: Sandbox) -> None:
-    [worker] = workers()
-    running = asyncio.create_task(sandbox.run(task("lua", LONG)))
-    await busy(worker)
+    _, _, running = await under_way(sandbox)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
